@@ -1,0 +1,147 @@
+# libpuzzlefs. `make help` lists the targets.
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+URL := $(shell sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml)
+SONAME := libpuzzlefs.so.$(firstword $(subst ., ,$(VERSION)))
+
+# Everything that is built, downloaded or made for the tests is in here.
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export CARGO_TARGET_DIR := $(TARGET)
+RELEASE := $(TARGET)/release
+
+# Where `make install` puts things.
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR ?=
+
+# An installation of our own, which the C and the Go tests are compiled against.
+STAGE := $(TARGET)/stage
+STAGED := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig LD_LIBRARY_PATH=$(STAGE)/lib PATH=$(STAGE)/bin:$$PATH
+
+# Programs that cargo installs, for us alone.
+CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
+CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
+REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
+
+# The demo's root filesystem.
+SMALL_TREE := $(TARGET)/trees/small
+
+GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
+SCRIPTS := .ci/run tools/demo tools/rootfs tools/setup $(wildcard tests/c/*.sh)
+GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
+
+.DELETE_ON_ERROR:
+.PHONY: all release packages deps demo test test-rust test-c test-go test-demo lint bench \
+	install uninstall stage generate check-generated clean help
+
+all: release ## build the library and the command-line tool (the same as `release`)
+
+release: ## build the library and the command-line tool, optimised, in target/release
+	cargo build --release --locked
+
+# Set-up
+
+packages: # what a Debian machine needs
+	tools/setup
+
+deps: packages $(REFERENCE) ## install what the tests need: packages, the reference implementation
+
+# $(call cargo-install,CRATE@VERSION): a program, in the folder whose bin/ holds the target
+cargo-install = cargo install --quiet --locked --target-dir $(TARGET)/tools/build --root $(abspath $(@D)/..) $(1)
+
+$(CAPNPC): | packages
+	$(call cargo-install,capnpc@0.27.0)
+
+$(CBINDGEN): | packages
+	$(call cargo-install,cbindgen@0.29.4)
+
+# It asks for a nightly compiler; RUSTC_BOOTSTRAP makes a stable one accept its features.
+$(REFERENCE): | packages
+	RUSTC_BOOTSTRAP=1 $(call cargo-install,puzzlefs@0.2.0)
+
+$(SMALL_TREE): | packages
+	tools/rootfs small $@
+
+# What it does, and whether it is right
+
+demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of a real root filesystem
+	PATH=$(RELEASE):$$PATH tools/demo $(SMALL_TREE) $(TARGET)/demo
+
+test: test-rust test-c test-go test-demo ## run all the tests
+
+test-rust: deps ## run the Rust tests, those against the reference and other tools among them
+	PUZZLEFS_REFERENCE=$(REFERENCE) cargo test --release --locked
+
+test-c: packages stage ## compile and run the C tests and examples
+	$(STAGED) tests/c/run.sh
+
+# -count=1: Go's cache does not see that the library changed.
+test-go: packages stage ## compile and run the Go tests and examples
+	@set -e; for module in $(GO_MODULES); do \
+		echo "go test ./... ($$module)"; (cd $$module && $(STAGED) go test -count=1 ./...); \
+	done
+
+test-demo: demo # the demo compares what it builds with what it extracts
+
+lint: packages stage check-generated ## check formatting, and what clippy, go vet and shellcheck say
+	cargo fmt --check
+	cargo clippy --all-targets --release --locked -- -D warnings
+	shellcheck $(SCRIPTS)
+	@set -e; for module in $(GO_MODULES); do \
+		echo "gofmt, go vet ./... ($$module)"; cd $(CURDIR)/$$module; \
+		unformatted=$$(gofmt -l .); \
+		test -z "$$unformatted" || { echo "run gofmt -w on $$unformatted" >&2; exit 1; }; \
+		$(STAGED) go vet ./...; \
+	done
+
+bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)
+	tools/bench $(BENCH)
+
+# Installing
+
+install: release ## install under PREFIX (also BINDIR, LIBDIR, INCLUDEDIR, DESTDIR)
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
+	install -m 755 $(RELEASE)/puzzlefs $(DESTDIR)$(BINDIR)/puzzlefs
+	install -m 644 include/puzzlefs.h $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h
+	install -m 644 $(RELEASE)/libpuzzlefs.a $(DESTDIR)$(LIBDIR)/libpuzzlefs.a
+	install -m 755 $(RELEASE)/libpuzzlefs.so $(DESTDIR)$(LIBDIR)/libpuzzlefs.so.$(VERSION)
+	ln -sf libpuzzlefs.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libpuzzlefs.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' -e 's|@URL@|$(URL)|' puzzlefs.pc.in \
+		>$(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc
+
+uninstall: ## remove what `install` with the same variables put there
+	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \
+		$(addprefix $(DESTDIR)$(LIBDIR)/,libpuzzlefs.a libpuzzlefs.so libpuzzlefs.so.$(VERSION) $(SONAME))
+
+# Ours alone: whatever the caller says about where `install` shall put things is not for this.
+stage: release
+	$(MAKE) install PREFIX=$(STAGE) BINDIR=$(STAGE)/bin LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DESTDIR=
+
+# Generated files, which are committed: nobody needs these tools to build
+
+# $(call generate-in,DIR)
+define generate-in
+mkdir -p $(addprefix $(1)/,$(dir $(GENERATED)))
+capnp compile --output=$(CAPNPC):$(1)/src/format --src-prefix=capnp capnp/metadata.capnp
+$(CBINDGEN) --quiet --config cbindgen.toml --output $(1)/include/puzzlefs.h
+endef
+
+generate: packages $(CAPNPC) $(CBINDGEN) ## write the generated files anew: the schema's Rust, the C header
+	$(call generate-in,.)
+
+check-generated: packages $(CAPNPC) $(CBINDGEN) ## check that the generated files are what their sources say
+	$(call generate-in,$(TARGET)/generated)
+	@set -e; for file in $(GENERATED); do \
+		diff -u $$file $(TARGET)/generated/$$file || \
+			{ echo 'run `make generate` and commit the result' >&2; exit 1; }; \
+	done
+
+clean: ## remove all that was built, downloaded or made for the tests
+	cargo clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
