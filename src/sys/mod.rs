@@ -1,0 +1,4 @@
+//! The system calls that the standard library does not have, as safe functions.
+
+pub mod dirs;
+pub mod xattr;
