@@ -1,0 +1,126 @@
+//! `index.json`, of which everything that is not ours is kept as it is.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Descriptor, parse_json, to_bytes};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The annotation that holds a tag (OCI image-spec, annotations.md).
+pub const TAG: &str = "org.opencontainers.image.ref.name";
+
+/// The largest `index.json` that is read, in bytes: thousands of tags.
+pub(super) const SIZE_MAX: u64 = 4 * 1024 * 1024;
+
+/// The index of a layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    document: Value,
+}
+
+impl Index {
+    /// Reads the document; `path` is for messages.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        let document: Value = parse_json(bytes, path)?;
+        let _: oci_spec::image::ImageIndex = parse_json(bytes, path)?;
+        match document["schemaVersion"].as_u64() {
+            Some(2) => Ok(Index { document }),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("'{}' is not of schemaVersion 2", path.display()),
+            )
+            .with_path(path)),
+        }
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        to_bytes(&self.document)
+    }
+
+    fn manifests(&self) -> &[Value] {
+        self.document["manifests"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The descriptors of the index with their tags; one may have none.
+    pub fn entries(&self) -> impl Iterator<Item = (Option<&str>, Result<Descriptor>)> {
+        self.manifests().iter().map(|value| (tag_of(value), descriptor_of(value)))
+    }
+
+    /// The tags, in the order of the index.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.manifests().iter().filter_map(tag_of)
+    }
+
+    /// What `tag` refers to.
+    pub fn find(&self, tag: &str) -> Option<Result<Descriptor>> {
+        self.entries().find(|(name, _)| *name == Some(tag)).map(|(_, descriptor)| descriptor)
+    }
+
+    /// Makes `tag` refer to `descriptor`, instead of what it referred to.
+    pub fn set(&mut self, tag: &str, descriptor: Value) {
+        let mut entry = descriptor;
+        entry["annotations"][TAG] = json!(tag);
+        let manifests = self.document["manifests"].as_array_mut().expect("checked when parsed");
+        match manifests.iter_mut().find(|value| tag_of(value) == Some(tag)) {
+            Some(old) => *old = entry,
+            None => manifests.push(entry),
+        }
+    }
+}
+
+fn tag_of(descriptor: &Value) -> Option<&str> {
+    descriptor["annotations"][TAG].as_str()
+}
+
+fn descriptor_of(value: &Value) -> Result<Descriptor> {
+    let descriptor: oci_spec::image::Descriptor = serde_json::from_value(value.clone())
+        .map_err(|error| Error::corrupt(format!("a descriptor in index.json: {error}")))?;
+    Descriptor::of(&descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let document = json!({
+            "schemaVersion": 2,
+            "x": {"z": 1, "a": [null]},
+            "manifests": [
+                {"mediaType": "t", "size": 1, "digest": format!("sha256:{}", "0".repeat(64)),
+                 "y": 3, "annotations": {"b": "c", TAG: "old"}},
+                {"mediaType": "t", "size": 1, "digest": format!("sha256:{}", "1".repeat(64))},
+            ],
+            "annotations": {"k": "v"},
+        });
+        let bytes = to_bytes(&document);
+        let mut index = Index::parse(&bytes, Path::new("i")).unwrap();
+        assert_eq!(index.to_bytes(), bytes);
+        assert_eq!(index.tags().collect::<Vec<_>>(), ["old"]);
+        assert_eq!(index.entries().count(), 2);
+
+        let new = json!({"mediaType": "m", "size": 2, "digest": format!("sha256:{}", "2".repeat(64))});
+        index.set("new", new.clone());
+        index.set("new", new);
+        let mut expected = document;
+        expected["manifests"].as_array_mut().unwrap().push(json!({
+            "mediaType": "m", "size": 2, "digest": format!("sha256:{}", "2".repeat(64)),
+            "annotations": {TAG: "new"},
+        }));
+        assert_eq!(index.document, expected);
+        assert_eq!(index.find("new").unwrap().unwrap().size, 2);
+        assert!(index.find("none").is_none());
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        let deep = "[".repeat(100_000);
+        for text in ["", "junk", "[]", "{}", "{\"schemaVersion\":1,\"manifests\":[]}",
+            "{\"schemaVersion\":2,\"manifests\":{}}", "{\"schemaVersion\":2}",
+            "{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"x\"}]}", &deep] {
+            assert!(Index::parse(text.as_bytes(), Path::new("i")).is_err(), "{text}");
+        }
+    }
+}

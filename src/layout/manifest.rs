@@ -1,0 +1,346 @@
+//! The image manifest (OCI image-spec, manifest.md) of a puzzlefs image.
+
+use std::collections::BTreeMap;
+
+use oci_spec::image::ImageManifest;
+use serde_json::{Value, json};
+
+use super::{Descriptor, Layout, Name, to_bytes};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Media types.
+pub mod media_type {
+    /// An image index.
+    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// An image manifest.
+    pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An image configuration.
+    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// The metadata of a puzzlefs image.
+    pub const ROOTFS: &str = "application/vnd.puzzlefs.image.rootfs.v1";
+    /// File data, raw.
+    pub const DATA: &str = "application/vnd.puzzlefs.image.filedata.v1";
+    /// File data in the Zstandard Seekable Format, or (as the reference implementation has it)
+    /// raw where that is smaller.
+    pub const DATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
+}
+
+/// The annotation of the rootfs descriptor with the fs-verity digest of that blob, in hex.
+pub const VERITY: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
+/// The manifest's annotation with the mean size of the image's packs, in bytes.
+pub const PACK_SIZE: &str = "io.puzzlefsoci.libpuzzlefs.pack_size";
+
+/// How deep indexes may be nested in indexes.
+const INDEX_DEPTH: usize = 4;
+
+/// A manifest as far as it matters here.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// What refers to this manifest.
+    pub descriptor: Descriptor,
+    /// The configuration.
+    pub config: Descriptor,
+    /// The metadata of the file system.
+    pub rootfs: Descriptor,
+    /// The fs-verity digest of the metadata in hex, as annotated.
+    pub rootfs_verity: Option<String>,
+    /// The data blobs, in the manifest's order.
+    pub data: Vec<Descriptor>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A platform, as an image index distinguishes images by: `OS/ARCHITECTURE[/VARIANT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// The operating system, as Go's GOOS.
+    pub os: String,
+    /// The architecture, as Go's GOARCH.
+    pub architecture: String,
+    /// The variant of the architecture, such as `v8`.
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// Reads `OS/ARCHITECTURE[/VARIANT]`.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.split('/').collect::<Vec<_>>()[..] {
+            [os, architecture, ref rest @ ..]
+                if rest.len() <= 1 && !text.split('/').any(str::is_empty) =>
+            {
+                Ok(Platform {
+                    os: os.to_owned(),
+                    architecture: architecture.to_owned(),
+                    variant: rest.first().map(|&variant| variant.to_owned()),
+                })
+            }
+            _ => Err(Error::invalid(format!(
+                "'{text}' is no platform: expected OS/ARCHITECTURE[/VARIANT]"
+            ))),
+        }
+    }
+
+    /// The platform of this machine.
+    pub fn host() -> Self {
+        Platform { os: "linux".to_owned(), architecture: host_architecture().to_owned(), variant: None }
+    }
+
+    fn matches(&self, platform: &oci_spec::image::Platform) -> bool {
+        platform.os().to_string() == self.os
+            && platform.architecture().to_string() == self.architecture
+            && (self.variant.is_none() || self.variant == *platform.variant())
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
+
+/// This machine's architecture as Go's GOARCH spells it, which OCI asks for.
+pub fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
+impl Manifest {
+    /// The manifest that `name` refers to in `layout`; where that is an index, the one of
+    /// `platform`, or the only one.
+    pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
+        let index = layout.index()?;
+        let descriptor = match name {
+            Name::Tag(tag) => match index.find(tag) {
+                Some(descriptor) => descriptor?,
+                None => return Err(no_such_tag(layout, tag, index.tags())),
+            },
+            Name::Digest(digest) => {
+                let known = index.entries().filter_map(|(_, descriptor)| descriptor.ok());
+                let listed = known.into_iter().find(|descriptor| descriptor.digest == *digest);
+                match (listed, layout.blob_size(digest)?) {
+                    (Some(descriptor), _) => descriptor,
+                    (None, Some(size)) => {
+                        let media_type = media_type::MANIFEST.to_owned();
+                        Descriptor { media_type, digest: *digest, size }
+                    }
+                    (None, None) => {
+                        let shown = layout.path().display();
+                        return Err(Error::new(
+                            ErrorKind::NotFound,
+                            format!("no image with the digest {digest} in layout '{shown}'"),
+                        )
+                        .with_path(layout.path()));
+                    }
+                }
+            }
+        };
+        Self::resolve(layout, descriptor, platform, INDEX_DEPTH)
+    }
+
+    fn resolve(
+        layout: &Layout,
+        descriptor: Descriptor,
+        platform: Option<&Platform>,
+        depth: usize,
+    ) -> Result<Self> {
+        if descriptor.media_type != media_type::INDEX {
+            return Self::read(layout, descriptor);
+        }
+        if depth == 0 {
+            return Err(too_deep());
+        }
+        let bytes = layout.read_document(&descriptor, "index")?;
+        let index: oci_spec::image::ImageIndex = parse(&bytes, "index", &descriptor)?;
+        let host = Platform::host();
+        let all = index.manifests();
+        let wanted = platform.unwrap_or(&host);
+        let matching = |descriptor: &&oci_spec::image::Descriptor| {
+            descriptor.platform().as_ref().is_some_and(|platform| wanted.matches(platform))
+        };
+        let chosen = match (all.iter().find(matching), all.as_slice(), platform) {
+            (Some(chosen), _, _) | (None, [chosen], None) => chosen,
+            _ => {
+                let has = all.iter().filter_map(|entry| entry.platform().as_ref());
+                let has: Vec<_> =
+                    has.map(|entry| format!("{}/{}", entry.os(), entry.architecture())).collect();
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("no image for {wanted} in the index {} (it has: {})", descriptor.digest, list(has)),
+                ));
+            }
+        };
+        Self::resolve(layout, Descriptor::of(chosen)?, platform, depth - 1)
+    }
+
+    fn read(layout: &Layout, descriptor: Descriptor) -> Result<Self> {
+        let bytes = layout.read_document(&descriptor, "manifest")?;
+        let manifest: ImageManifest = parse(&bytes, "manifest", &descriptor)?;
+        Self::of(descriptor, &manifest)
+    }
+
+    fn of(descriptor: Descriptor, manifest: &ImageManifest) -> Result<Self> {
+        let wrong = |kind, what: String| {
+            Error::new(kind, format!("the manifest {} {what}", descriptor.digest))
+        };
+        if manifest.schema_version() != 2 {
+            return Err(wrong(ErrorKind::Unsupported, "is not of schemaVersion 2".to_owned()));
+        }
+        let Some((first, rest)) = manifest.layers().split_first() else {
+            return Err(wrong(ErrorKind::InvalidInput, "has no layers: it is no puzzlefs image".to_owned()));
+        };
+        let rootfs = Descriptor::of(first)?;
+        if rootfs.media_type != media_type::ROOTFS {
+            let any = rest.iter().any(|layer| layer.media_type().to_string() == media_type::ROOTFS);
+            return Err(if any {
+                wrong(ErrorKind::Corrupt, "has its rootfs layer not first".to_owned())
+            } else {
+                let what = format!("is not of a puzzlefs image: its first layer is of type '{}'", rootfs.media_type);
+                wrong(ErrorKind::InvalidInput, what)
+            });
+        }
+        let data = rest.iter().map(Descriptor::of).collect::<Result<Vec<_>>>()?;
+        let known = [media_type::DATA, media_type::DATA_ZSTD];
+        if let Some(layer) = data.iter().find(|layer| !known.contains(&layer.media_type.as_str())) {
+            let what = format!("has a layer of the unknown type '{}'", layer.media_type);
+            return Err(wrong(ErrorKind::Unsupported, what));
+        }
+        let annotations = manifest.annotations().clone().unwrap_or_default();
+        let verity = first.annotations().as_ref().and_then(|map| map.get(VERITY)).cloned();
+        Ok(Manifest {
+            config: Descriptor::of(manifest.config())?,
+            rootfs,
+            rootfs_verity: verity,
+            data,
+            annotations: annotations.into_iter().collect(),
+            descriptor,
+        })
+    }
+
+    /// Checks that all blobs that the metadata refers to are listed.
+    pub(crate) fn check_references(&self, rootfs: &crate::format::Rootfs) -> Result<()> {
+        let listed: std::collections::HashSet<_> =
+            self.data.iter().map(|descriptor| descriptor.digest).collect();
+        match rootfs.blobs.iter().find(|blob| !listed.contains(&blob.digest)) {
+            None => Ok(()),
+            Some(blob) => Err(Error::corrupt(format!(
+                "the manifest {} does not list the data blob {} that files refer to",
+                self.descriptor.digest, blob.digest
+            ))),
+        }
+    }
+
+    /// Whether the config is the empty one, as the reference implementation's images have it.
+    pub fn has_empty_config(&self) -> bool {
+        self.config.media_type == "application/vnd.oci.empty.v1+json"
+    }
+}
+
+/// All that a manifest or index refers to, of whatever kind the images are.
+#[derive(Debug, Clone, Default)]
+pub struct ReferencedBlobs {
+    /// Manifests, indexes and configurations.
+    pub documents: Vec<Descriptor>,
+    /// The layers of each image.
+    pub images: Vec<Vec<Descriptor>>,
+}
+
+impl ReferencedBlobs {
+    /// Reads what `descriptor` refers to, and what that refers to.
+    pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self> {
+        let mut found = ReferencedBlobs::default();
+        found.add(layout, descriptor, INDEX_DEPTH)?;
+        Ok(found)
+    }
+
+    fn add(&mut self, layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<()> {
+        if depth == 0 {
+            return Err(too_deep());
+        }
+        match descriptor.media_type.as_str() {
+            media_type::INDEX => {
+                let bytes = layout.read_document(descriptor, "index")?;
+                let index: oci_spec::image::ImageIndex = parse(&bytes, "index", descriptor)?;
+                for entry in index.manifests() {
+                    let entry = Descriptor::of(entry)?;
+                    self.add(layout, &entry, depth - 1)?;
+                    self.documents.push(entry);
+                }
+            }
+            media_type::MANIFEST => {
+                let bytes = layout.read_document(descriptor, "manifest")?;
+                let manifest: ImageManifest = parse(&bytes, "manifest", descriptor)?;
+                self.documents.push(Descriptor::of(manifest.config())?);
+                let layers = manifest.layers().iter().map(Descriptor::of);
+                self.images.push(layers.collect::<Result<_>>()?);
+            }
+            // A kind of document that only its digest can be checked of.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn too_deep() -> Error {
+    Error::corrupt(format!("indexes are nested deeper than {INDEX_DEPTH}"))
+}
+
+/// The document of a manifest.
+pub fn encode(
+    config: &Descriptor,
+    rootfs: &Descriptor,
+    rootfs_verity: &[u8; 32],
+    data: &[Descriptor],
+    annotations: &BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut first = rootfs.json();
+    first["annotations"] = json!({ VERITY: hex::encode(rootfs_verity) });
+    let layers: Vec<Value> =
+        std::iter::once(first).chain(data.iter().map(Descriptor::json)).collect();
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::MANIFEST,
+        "config": config.json(),
+        "layers": layers,
+    });
+    if !annotations.is_empty() {
+        manifest["annotations"] = json!(annotations);
+    }
+    to_bytes(&manifest)
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(
+    bytes: &'a [u8],
+    what: &str,
+    descriptor: &Descriptor,
+) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::corrupt(format!("the {what} {} is not valid: {error}", descriptor.digest))
+    })
+}
+
+fn no_such_tag<'a>(layout: &Layout, tag: &str, tags: impl Iterator<Item = &'a str>) -> Error {
+    let has = list(tags.map(str::to_owned).collect());
+    let shown = layout.path().display();
+    Error::new(ErrorKind::NotFound, format!("no image tagged '{tag}' in layout '{shown}' (it has: {has})"))
+        .with_path(layout.path())
+}
+
+fn list(mut names: Vec<String>) -> String {
+    const SHOWN: usize = 20;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.sort();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let shown = names.join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}

@@ -1,0 +1,305 @@
+//! The OCI image layout: a folder with blobs, an index of tags, and what they refer to.
+//!
+//! OCI image-spec 1.1, image-layout.md. Locks are `flock(2)` on folders of the layout itself, so
+//! that nothing foreign lies in it: exclusive on the layout's folder while `index.json` is
+//! rewritten, shared on `blobs/sha256` as long as somebody adds blobs that no tag refers to yet.
+
+mod config;
+mod index;
+mod manifest;
+mod reference;
+mod staging;
+
+pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
+pub use index::{Index, TAG};
+pub use manifest::{
+    Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture, media_type,
+};
+pub use reference::{Name, Reference};
+pub use staging::{Staging, StagedBlob};
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT_VERSION: &str = "1.0.0";
+const INDEX_FILE: &str = "index.json";
+const BLOBS: &str = "blobs/sha256";
+
+/// The largest JSON document that is read, in bytes. A registry may refuse manifests of more
+/// than 4 MiB, but the reference implementation makes some.
+const DOCUMENT_MAX: u64 = 32 * 1024 * 1024;
+
+/// What refers to a blob: media type, digest and size.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Descriptor {
+    /// The type of the blob.
+    pub media_type: String,
+    /// The SHA-256 of the blob.
+    pub digest: Digest,
+    /// The length of the blob in bytes.
+    pub size: u64,
+}
+
+impl Descriptor {
+    fn of(descriptor: &oci_spec::image::Descriptor) -> Result<Self> {
+        let text = descriptor.digest().to_string();
+        let digest = text.parse().map_err(|_| {
+            Error::new(ErrorKind::Unsupported, format!("the digest '{text}' is not a SHA-256"))
+        })?;
+        Ok(Descriptor {
+            media_type: descriptor.media_type().to_string(),
+            digest,
+            size: descriptor.size(),
+        })
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "mediaType": self.media_type,
+            "digest": self.digest.to_string(),
+            "size": self.size,
+        })
+    }
+}
+
+/// An OCI image layout on disk.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    path: PathBuf,
+}
+
+impl Layout {
+    /// Opens the layout at `path`.
+    ///
+    /// Fails if there is none, or one of a version that is not known.
+    pub fn open(path: &Path) -> Result<Self> {
+        let layout = Layout { path: path.to_owned() };
+        layout.check().map(|()| layout)
+    }
+
+    /// Opens the layout at `path`, and makes it if there is nothing or an empty folder.
+    pub fn open_or_create(path: &Path) -> Result<Self> {
+        let layout = Layout { path: path.to_owned() };
+        fs::create_dir_all(path).map_err(|error| Error::io("make the layout", path, error))?;
+        // Somebody else may be making it just now.
+        let _lock = layout.lock()?;
+        let mut entries =
+            fs::read_dir(path).map_err(|error| Error::io("list the layout", path, error))?;
+        if entries.next().is_none() {
+            layout.create()?;
+        }
+        layout.check().map(|()| layout)
+    }
+
+    fn create(&self) -> Result<()> {
+        let blobs = self.path.join(BLOBS);
+        fs::create_dir_all(&blobs).map_err(|error| Error::io("make", &blobs, error))?;
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::INDEX,
+            "manifests": [],
+        });
+        self.replace(INDEX_FILE, &to_bytes(&index))?;
+        // Last, since it is what makes the folder a layout.
+        self.replace(LAYOUT_FILE, &to_bytes(&json!({ "imageLayoutVersion": LAYOUT_VERSION })))
+    }
+
+    fn check(&self) -> Result<()> {
+        let shown = self.path.display();
+        let path = self.path.join(LAYOUT_FILE);
+        let bytes = match read_file(&path, DOCUMENT_MAX) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let (kind, what) = if self.path.exists() {
+                    (ErrorKind::InvalidInput, format!("'{shown}' is not an OCI image layout: it has no file '{LAYOUT_FILE}'"))
+                } else {
+                    (ErrorKind::NotFound, format!("there is no layout '{shown}'"))
+                };
+                return Err(Error::new(kind, what).with_path(&self.path));
+            }
+            bytes => bytes?,
+        };
+        let document: Value = parse_json(&bytes, &path)?;
+        match document.get("imageLayoutVersion").and_then(Value::as_str) {
+            Some(LAYOUT_VERSION) => Ok(()),
+            Some(version) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the layout '{shown}' is of version {version}; this library knows {LAYOUT_VERSION}"),
+            )
+            .with_path(path)),
+            None => Err(Error::corrupt(format!("'{}' has no imageLayoutVersion", path.display()))
+                .with_path(path)),
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file of the blob with this digest.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join(BLOBS).join(digest.hex())
+    }
+
+    /// The length of the blob, if the layout has it.
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Err(Error::corrupt(format!("the blob '{}' is not a file", path.display()))
+                .with_path(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("look at the blob", path, error)),
+        }
+    }
+
+    /// The digests of all blobs that the layout has; files with other names are no blobs.
+    pub fn blobs(&self) -> Result<Vec<Digest>> {
+        let path = self.path.join(BLOBS);
+        let failed = |error| Error::io("list the blobs", &path, error);
+        let mut digests = Vec::new();
+        for entry in fs::read_dir(&path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            digests.extend(name.to_str().and_then(Digest::from_hex));
+        }
+        digests.sort();
+        Ok(digests)
+    }
+
+    /// Opens a blob for reading; tells its length too.
+    pub fn open_blob(&self, digest: &Digest) -> Result<(File, u64)> {
+        let path = self.blob_path(digest);
+        if self.blob_size(digest)?.is_none() {
+            return Err(Error::corrupt(format!(
+                "the layout '{}' lacks the blob {digest}",
+                self.path.display()
+            ))
+            .with_path(path));
+        }
+        let failed = |error| Error::io("open the blob", &path, error);
+        let file = File::open(&path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        Ok((file, size))
+    }
+
+    /// Reads a whole blob of the size that its descriptor says, and checks its digest.
+    pub fn read_blob(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>> {
+        let Descriptor { digest, size, .. } = descriptor;
+        let (mut file, actual) = self.open_blob(digest)?;
+        let path = self.blob_path(digest);
+        let wrong = |how: String| {
+            Error::corrupt(format!("the {what} {digest} {how}")).with_path(self.blob_path(digest))
+        };
+        if actual != *size {
+            return Err(wrong(format!("has {actual} bytes instead of {size}")));
+        }
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(actual as usize)
+            .map_err(|_| wrong(format!("has {actual} bytes, more than memory")))?;
+        Read::by_ref(&mut file)
+            .take(actual)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io("read the blob", path, error))?;
+        if Digest::of(&bytes) != *digest {
+            return Err(wrong("does not have this digest: it is damaged".to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a JSON blob, which is never large.
+    pub fn read_document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>> {
+        if descriptor.size > DOCUMENT_MAX {
+            return Err(Error::corrupt(format!(
+                "the {what} {} has {} bytes, more than {DOCUMENT_MAX}",
+                descriptor.digest, descriptor.size
+            )));
+        }
+        self.read_blob(descriptor, what)
+    }
+
+    /// Reads `index.json`.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.path.join(INDEX_FILE);
+        Index::parse(&read_file(&path, index::SIZE_MAX)?, &path)
+    }
+
+    /// Changes `index.json` while nobody else does.
+    pub fn update_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut index = self.index()?;
+        change(&mut index)?;
+        self.replace(INDEX_FILE, &index.to_bytes())
+    }
+
+    /// Keeps others from changing `index.json`; released when dropped.
+    fn lock(&self) -> Result<File> {
+        lock(&self.path, File::lock)
+    }
+
+    /// Keeps blobs that no tag refers to from being removed; released when dropped.
+    fn lock_blobs(&self) -> Result<File> {
+        lock(&self.path.join(BLOBS), File::lock_shared)
+    }
+
+    /// Replaces a file of the layout at once and for good.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let failed = |error| Error::io("write", &path, error);
+        let mut file = tempfile::Builder::new()
+            .prefix(staging::PREFIX)
+            .permissions(staging::permissions())
+            .tempfile_in(&self.path)
+            .map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        sync_folder(&self.path)
+    }
+}
+
+fn lock(path: &Path, how: impl Fn(&File) -> io::Result<()>) -> Result<File> {
+    let failed = |error| Error::io("lock", path, error);
+    let file = File::open(path).map_err(failed)?;
+    loop {
+        match how(&file) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map(|()| file).map_err(failed),
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    let sync = || File::open(path)?.sync_all();
+    sync().map_err(|error| Error::io("sync", path, error))
+}
+
+/// Reads a file of at most `limit` bytes.
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |error| Error::io("read", path, error);
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("'{}' has more than {limit} bytes", path.display());
+        return Err(Error::corrupt(message).with_path(path));
+    }
+    Ok(bytes)
+}
+
+fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], path: &Path) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::corrupt(format!("'{}' is not valid: {error}", path.display())).with_path(path)
+    })
+}
+
+fn to_bytes(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a JSON value can be written")
+}
