@@ -1,0 +1,353 @@
+//! Content on its way from the files into packs.
+//!
+//! ```text
+//! readers ──batches──▶ assembler ──frames──▶ compressors ──▶ pack writer ──▶ staging
+//! ```
+//!
+//! Readers take streams in order, and pass on batches of chunks; the assembler takes the batches
+//! stream by stream, keeps the chunks that are new, and lays them into frames; compressors make
+//! them small in any order; the pack writer takes them in order again. So the result does not
+//! depend on how many threads there are. All that lies between two of them is bounded.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Mutex;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::chunk::{Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::layout::Staging;
+use crate::pack::{
+    Compression, Compressor, FRAME_SIZE, Frame, PackSize, PackWriter, SealedPack, zeros,
+};
+use crate::progress::{Monitor, Progress, Stage};
+use crate::source::Source;
+
+/// How many streams a reader may be ahead of the assembler, each with up to two batches.
+const STREAMS_AHEAD: usize = 4;
+/// How many frames a compressor may be ahead of the pack writer.
+const FRAMES_AHEAD: usize = 16;
+
+/// The number that stands for the zeros until it is known how many packs there are.
+const ZEROS: u32 = u32::MAX;
+
+/// How the content is stored.
+pub struct Settings {
+    pub compression: Compression,
+    /// How large packs are; a blob a chunk if none.
+    pub packs: Option<PackSize>,
+    pub threads: usize,
+    /// The sum of the files' sizes, for the progress.
+    pub bytes: u64,
+}
+
+/// A data blob that is staged.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredPack {
+    pub digest: Digest,
+    pub verity: [u8; 32],
+    pub size: u64,
+    pub compressed: bool,
+    /// Whether the layout had it before.
+    pub existed: bool,
+}
+
+/// What happened to the content.
+pub struct Stored {
+    /// The extents of each file, by the index of its inode; their blobs are numbers of `packs`,
+    /// or a larger number for the zeros.
+    pub extents: Vec<Vec<Extent>>,
+    pub packs: Vec<StoredPack>,
+    /// The pack of zeros, if there are holes.
+    pub zeros: Option<StoredPack>,
+    pub stats: Stats,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    pub chunks: u64,
+    pub new_chunks: u64,
+    pub bytes_read: u64,
+    pub bytes_new: u64,
+}
+
+/// Reads `streams` from `source` and stages them as packs.
+pub fn store<S: Source>(
+    source: &S,
+    inodes: usize,
+    streams: Vec<Stream>,
+    settings: &Settings,
+    staging: &mut Staging,
+    monitor: &Monitor<'_>,
+) -> Result<Stored> {
+    let threads = settings.threads;
+    let (order_sender, order) = bounded(STREAMS_AHEAD * threads);
+    let (jobs, job_receiver) = bounded::<Job>(FRAMES_AHEAD * threads);
+    let (events, event_receiver) = bounded(FRAMES_AHEAD * threads);
+    let queue = Mutex::new(Queue { streams: streams.into_iter(), order: Some(order_sender) });
+    let queue = &queue;
+
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(move || read(source, queue));
+            let jobs = job_receiver.clone();
+            scope.spawn(move || compress(settings.compression, &jobs));
+        }
+        drop(job_receiver);
+        let writer = scope.spawn(|| write(event_receiver, settings.compression, staging));
+
+        let assembler = Assembler::new(inodes, settings, jobs, events);
+        let assembled = assembler.run(order, monitor);
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // Where the writer failed, the assembler only saw that nobody takes its frames any more.
+        let (packs, zeros) = written?;
+        let (extents, stats) = assembled?;
+        Ok(Stored { extents, packs, zeros, stats })
+    })
+}
+
+/// The streams still to be read, and where the readers' results are expected in their order.
+struct Queue {
+    streams: std::vec::IntoIter<Stream>,
+    /// Closed with the last stream: then the assembler knows that it has all.
+    order: Option<Sender<Receiver<Result<Batch>>>>,
+}
+
+/// What a thread says that finds its counterpart gone; the counterpart knows the reason.
+fn stopped<T>(_: T) -> Error {
+    Error::cancelled()
+}
+
+/// Reads streams until there are none.
+fn read(source: &impl Source, queue: &Mutex<Queue>) {
+    let mut opener = None;
+    while let Some((stream, sender)) = next(queue) {
+        let mut read = || {
+            let opener = match &mut opener {
+                Some(opener) => opener,
+                none => none.insert(source.opener()?),
+            };
+            let mut emit = |batch| sender.send(Ok(batch)).map_err(stopped);
+            read_stream(&stream, source, &mut **opener, &mut emit)
+        };
+        if let Err(error) = read() {
+            // The assembler stops at the first error; if it has stopped, nobody listens.
+            drop(sender.send(Err(error)));
+            return;
+        }
+    }
+}
+
+/// The next stream, and where its batches go; `None` if there are no more, or nobody waits.
+fn next(queue: &Mutex<Queue>) -> Option<(Stream, Sender<Result<Batch>>)> {
+    let mut queue = queue.lock().expect("no thread panics with the lock");
+    let Some(stream) = queue.streams.next() else {
+        queue.order = None;
+        return None;
+    };
+    // Two batches a stream: one that is made, one that waits.
+    let (sender, receiver) = bounded(1);
+    queue.order.as_ref()?.send(receiver).ok().map(|()| (stream, sender))
+}
+
+/// A frame to be compressed, and who waits for it.
+struct Job {
+    raw: Vec<u8>,
+    done: Sender<Result<Frame>>,
+}
+
+/// Compresses frames until there are no more.
+fn compress(compression: Compression, jobs: &Receiver<Job>) {
+    let mut compressor = None;
+    for Job { raw, done } in jobs {
+        let compress = || {
+            let compressor = match &mut compressor {
+                Some(compressor) => compressor,
+                none => none.insert(Compressor::new(compression)?),
+            };
+            compressor.frame(raw)
+        };
+        // If the writer has failed, nobody waits any more.
+        drop(done.send({ compress }()));
+    }
+}
+
+/// What the pack writer is told.
+enum Event {
+    Frame(Receiver<Result<Frame>>),
+    /// The pack is complete, and consists of these chunks.
+    End(Vec<Chunk>),
+    Zeros,
+}
+
+/// Makes packs of frames.
+fn write(
+    events: Receiver<Event>,
+    compression: Compression,
+    staging: &mut Staging,
+) -> Result<(Vec<StoredPack>, Option<StoredPack>)> {
+    let mut packs = Vec::new();
+    let mut zeros = None;
+    let mut writer = PackWriter::default();
+    for event in events {
+        match event {
+            Event::Frame(frame) => writer.push(frame.recv().map_err(stopped)??),
+            Event::End(chunks) => {
+                packs.push(stage(&writer.seal(&chunks, compression)?, staging)?);
+            }
+            Event::Zeros => zeros = Some(stage(&zeros::PACK, staging)?),
+        }
+    }
+    Ok((packs, zeros))
+}
+
+fn stage(pack: &SealedPack, staging: &mut Staging) -> Result<StoredPack> {
+    let SealedPack { digest, verity, size, compressed, ref parts } = *pack;
+    let existed = staging.put(digest, size, parts)?.existed;
+    Ok(StoredPack { digest, verity, size, compressed, existed })
+}
+
+/// Where a chunk stands.
+#[derive(Clone, Copy)]
+struct Place {
+    pack: u32,
+    offset: u32,
+}
+
+/// Decides which chunks are stored, and in which pack.
+struct Assembler<'a> {
+    settings: &'a Settings,
+    jobs: Sender<Job>,
+    events: Sender<Event>,
+    known: HashMap<Digest, Place>,
+    /// Where the next new chunk will stand.
+    next: Place,
+    /// The chunks of the pack that is not complete yet.
+    pack: Vec<Chunk>,
+    /// The bytes of the frame that is not complete yet.
+    frame: Vec<u8>,
+    mapper: ExtentMapper,
+    extents: Vec<Vec<Extent>>,
+    has_zeros: bool,
+    done: u64,
+    stats: Stats,
+}
+
+impl<'a> Assembler<'a> {
+    fn new(inodes: usize, settings: &'a Settings, jobs: Sender<Job>, events: Sender<Event>) -> Self {
+        Assembler {
+            settings,
+            jobs,
+            events,
+            known: HashMap::new(),
+            next: Place { pack: 0, offset: 0 },
+            pack: Vec::new(),
+            frame: Vec::with_capacity(FRAME_SIZE),
+            mapper: ExtentMapper::default(),
+            extents: vec![Vec::new(); inodes],
+            has_zeros: false,
+            done: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    fn run(
+        mut self,
+        order: Receiver<Receiver<Result<Batch>>>,
+        monitor: &Monitor<'_>,
+    ) -> Result<(Vec<Vec<Extent>>, Stats)> {
+        for stream in order {
+            for batch in stream {
+                self.batch(batch?)?;
+                let (done, total) = (self.done, self.settings.bytes);
+                monitor.report(Progress { stage: Stage::Store, done, total })?;
+            }
+            let extents = &mut self.extents;
+            self.mapper.finish(ZERO_EXTENTS, &mut |ino, extent| {
+                append(&mut extents[ino.index()], extent);
+            });
+        }
+        self.end_pack()?;
+        if self.has_zeros {
+            self.events.send(Event::Zeros).map_err(stopped)?;
+        }
+        Ok((self.extents, self.stats))
+    }
+
+    fn batch(&mut self, batch: Batch) -> Result<()> {
+        for segment in batch.segments {
+            self.mapper.segment(segment);
+            let (Segment::Data { length, .. } | Segment::Hole { length, .. }) = segment;
+            self.done += length;
+            self.has_zeros |= matches!(segment, Segment::Hole { .. });
+        }
+        let mut rest = &batch.data[..];
+        self.stats.bytes_read += rest.len() as u64;
+        self.stats.chunks += batch.chunks.len() as u64;
+        for chunk in &batch.chunks {
+            let (bytes, after) = rest.split_at(chunk.length as usize);
+            rest = after;
+            let Place { pack, offset } = self.place(chunk, bytes)?;
+            let extent =
+                Extent { blob: pack, offset: offset.into(), length: chunk.length.into() };
+            let extents = &mut self.extents;
+            self.mapper.chunk(extent, ZERO_EXTENTS, &mut |ino, extent| {
+                append(&mut extents[ino.index()], extent);
+            });
+        }
+        Ok(())
+    }
+
+    /// Where the chunk stands; stores it if it is new.
+    fn place(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Place> {
+        let place = match self.known.entry(chunk.digest) {
+            Entry::Occupied(known) => return Ok(*known.get()),
+            Entry::Vacant(new) => *new.insert(self.next),
+        };
+        self.stats.new_chunks += 1;
+        self.stats.bytes_new += u64::from(chunk.length);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(FRAME_SIZE - self.frame.len()));
+            self.frame.extend_from_slice(now);
+            rest = later;
+            if self.frame.len() == FRAME_SIZE {
+                self.end_frame()?;
+            }
+        }
+        self.pack.push(*chunk);
+        self.next.offset += chunk.length;
+        let length = u64::from(self.next.offset);
+        if self.settings.packs.is_none_or(|size| size.ends(length, chunk)) {
+            self.end_pack()?;
+        }
+        Ok(place)
+    }
+
+    fn end_frame(&mut self) -> Result<()> {
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        let raw = std::mem::replace(&mut self.frame, Vec::with_capacity(FRAME_SIZE));
+        let (done, frame) = bounded(1);
+        self.jobs.send(Job { raw, done }).map_err(stopped)?;
+        self.events.send(Event::Frame(frame)).map_err(stopped)
+    }
+
+    fn end_pack(&mut self) -> Result<()> {
+        self.end_frame()?;
+        if self.pack.is_empty() {
+            return Ok(());
+        }
+        let chunks = std::mem::take(&mut self.pack);
+        self.events.send(Event::End(chunks)).map_err(stopped)?;
+        let pack = self.next.pack + 1;
+        assert!(pack < ZEROS, "2^32 packs would be more than 2^64 bytes");
+        self.next = Place { pack, offset: 0 };
+        Ok(())
+    }
+}
+
+const ZERO_EXTENTS: Zeros = Zeros { blob: ZEROS, length: zeros::LENGTH };
