@@ -1,1 +1,34 @@
-fn main() {}
+//! `puzzlefs`: a thin shell around the library.
+#![forbid(unsafe_code)]
+
+mod args;
+mod build;
+mod extract;
+mod look;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Build(args) => build::run(*args),
+        Command::Extract(args) => extract::run(args),
+        Command::Inspect(args) => look::inspect(args),
+        Command::Ls(args) => look::ls(args),
+        Command::Cat(args) => look::cat(args),
+        Command::Fsck(args) => look::fsck(args),
+    };
+    match result {
+        Ok(code) => code,
+        // Who reads the output may stop early, as `head` does; that is no error.
+        Err(output::Failure::Closed) => ExitCode::SUCCESS,
+        Err(output::Failure::Error(error)) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use puzzlefs::layout::{Platform, Reference, parse_time};
+use puzzlefs::pack::Compression;
+
+/// Builds, reads and extracts puzzlefs container images.
+///
+/// An IMAGE is LAYOUT:TAG or LAYOUT@sha256:HEX, where LAYOUT is the folder of an OCI image layout.
+#[derive(Parser)]
+#[command(name = "puzzlefs", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Build(Box<Build>),
+    Extract(Extract),
+    Inspect(Inspect),
+    Ls(Ls),
+    Cat(Cat),
+    Fsck(Fsck),
+}
+
+/// Build an image of a directory.
+///
+/// The layout is made if it is not there. Prints the digest of the image's manifest.
+#[derive(ClapArgs)]
+pub struct Build {
+    /// The directory.
+    pub rootfs: PathBuf,
+    /// Where the image is stored: LAYOUT:TAG.
+    #[arg(value_parser = reference())]
+    pub image: Reference,
+    /// How the data is compressed: none, zstd, or zstd:LEVEL [default: zstd:3].
+    #[arg(short, long, value_name = "HOW", num_args = 0..=1, require_equals = true,
+        default_value = "zstd:3", default_missing_value = "zstd:3", hide_default_value = true,
+        value_parser = compression)]
+    pub compression: Compression,
+    /// How the data is cut into blobs.
+    #[arg(long, value_name = "HOW", default_value = "packs")]
+    pub layout: DataLayout,
+    /// The mean size of packs: 1M to 32M, a power of two [default: by the tree's size].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub pack_size: Option<u64>,
+    /// Keep SELinux labels.
+    #[arg(long)]
+    pub selinux: bool,
+    /// Leave out what matches, with all that is below it: a name at any depth, or a path from
+    /// ROOTFS if there is a slash in it. May be given several times.
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Leave directories empty on which another file system is mounted.
+    #[arg(long)]
+    pub one_file_system: bool,
+    /// The owner and group of everything.
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    pub owner: Option<(u32, u32)>,
+    /// Make no mtime newer than this, in seconds since 1970 [without a value: SOURCE_DATE_EPOCH].
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+        value_parser = parse_time, allow_hyphen_values = true)]
+    pub clamp_mtime: Option<Option<i64>>,
+    /// The image's architecture, as Go spells it [default: this machine's].
+    #[arg(long)]
+    pub architecture: Option<String>,
+    /// The image's operating system [default: linux].
+    #[arg(long)]
+    pub os: Option<String>,
+    /// An OCI image configuration to start from, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// An annotation of the manifest. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
+    pub annotation: Vec<(String, String)>,
+    /// When the image was created: a time as 2024-05-31T12:00:00Z, or seconds since 1970
+    /// [default: SOURCE_DATE_EPOCH, else the newest mtime in the tree].
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    pub created: Option<i64>,
+    /// Who made the image.
+    #[arg(long)]
+    pub author: Option<String>,
+    /// What made the image, for its history [default: puzzlefs build].
+    #[arg(long, value_name = "TEXT")]
+    pub created_by: Option<String>,
+    /// A remark for the image's history.
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// How many threads read and how many compress [default: the number of cores, up to 16].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print what was built as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Write an image out as a directory.
+#[derive(ClapArgs)]
+pub struct Extract {
+    #[command(flatten)]
+    pub image: Image,
+    /// The directory: an empty one, or one to be made.
+    pub directory: PathBuf,
+    /// Do not check the digests of the data blobs.
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Make everything the caller's own.
+    #[arg(long)]
+    pub no_same_owner: bool,
+    /// How many threads write files [default: the number of cores, up to 16].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print what was extracted as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Show what an image is.
+#[derive(ClapArgs)]
+pub struct Inspect {
+    #[command(flatten)]
+    pub image: Image,
+    /// As JSON.
+    #[arg(long, conflicts_with = "dump")]
+    pub json: bool,
+    /// All of the file system's metadata, a line an inode.
+    #[arg(long)]
+    pub dump: bool,
+}
+
+/// List a directory of an image.
+#[derive(ClapArgs)]
+pub struct Ls {
+    #[command(flatten)]
+    pub image: Image,
+    /// The directory or file.
+    #[arg(default_value = "/")]
+    pub path: PathBuf,
+    /// Show type, permissions, links, owner, size and mtime too.
+    #[arg(short)]
+    pub long: bool,
+    /// List directories below too.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Print a file of an image.
+#[derive(ClapArgs)]
+pub struct Cat {
+    #[command(flatten)]
+    pub image: Image,
+    /// The file.
+    pub path: PathBuf,
+    /// Do not check the digests of the data blobs.
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// Check a layout, or one image of it.
+///
+/// Each digest, each structure, and that nothing is missing. Fails if anything is wrong.
+#[derive(ClapArgs)]
+pub struct Fsck {
+    /// LAYOUT, or LAYOUT:TAG.
+    pub what: PathBuf,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// An image that is read.
+#[derive(ClapArgs)]
+pub struct Image {
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX.
+    #[arg(value_name = "IMAGE", value_parser = reference())]
+    pub reference: Reference,
+    /// Which image of an index: OS/ARCHITECTURE[/VARIANT] [default: this machine's].
+    #[arg(long, value_parser = Platform::parse)]
+    pub platform: Option<Platform>,
+}
+
+/// How the data is cut into blobs.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DataLayout {
+    /// Many chunks a blob: few blobs, which registries and tools copy fast
+    Packs,
+    /// A blob a chunk, as the reference implementation does
+    BlobPerChunk,
+}
+
+fn reference() -> impl clap::builder::TypedValueParser<Value = Reference> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PathBufValueParser::new().try_map(|path| Reference::parse(Path::new(&path)))
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text.split_once(':') {
+        None if text == "none" => Ok(Compression::None),
+        None if text == "zstd" => Ok(Compression::default()),
+        Some(("zstd", level)) => level
+            .parse()
+            .ok()
+            .filter(|level| Compression::LEVELS.contains(level))
+            .map(Compression::Zstd)
+            .ok_or_else(|| "expected a level from -7 to 22".to_owned()),
+        _ => Err("expected none, zstd or zstd:LEVEL".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "k" | "K" | "KiB" => 10,
+        "m" | "M" | "MiB" => 20,
+        "g" | "G" | "GiB" => 30,
+        _ => return Err("expected a number of bytes, or one with K, M or G".to_owned()),
+    };
+    let number = digits.parse::<u64>().ok();
+    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(|| "too large, or no number".to_owned())
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    numbers.ok_or_else(|| "expected two numbers, UID:GID".to_owned())
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn values() {
+        assert_eq!(size("4M"), Ok(4 << 20));
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        assert!(size("M").is_err() && size("1T").is_err() && size("99999999999999999999").is_err());
+        assert_eq!(compression("zstd:19"), Ok(Compression::Zstd(19)));
+        assert!(compression("zstd:23").is_err() && compression("gzip").is_err());
+        assert_eq!(owner("1:4294967294"), Ok((1, 4_294_967_294)));
+        assert!(owner("1").is_err() && owner("a:b").is_err());
+        assert!(annotation("=x").is_err());
+    }
+}

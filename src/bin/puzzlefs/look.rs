@@ -1,0 +1,251 @@
+//! The commands that look at images: inspect, ls, cat, fsck.
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use puzzlefs::image::OpenOptions;
+use puzzlefs::layout::time_of;
+use puzzlefs::progress::Monitor;
+use puzzlefs::tree::{Ino, Kind};
+use puzzlefs::{Error, fsck, image, inspect};
+use serde_json::{Value, json};
+
+use crate::args::{Cat, Fsck, Image, Inspect, Ls};
+use crate::output::{Bar, Failure};
+
+/// Opens the image that was asked for.
+pub fn open(image: &Image, verify: bool) -> Result<image::Image, Error> {
+    let options = OpenOptions { platform: image.platform.clone(), verify };
+    image::Image::open(&image.reference, &options)
+}
+
+/// Prints text to standard output.
+pub fn print(text: &str) -> Result<(), Failure> {
+    io::stdout().write_all(text.as_bytes()).map_err(Failure::from)
+}
+
+/// Prints a JSON document to standard output.
+pub fn print_json(document: &Value) -> Result<(), Failure> {
+    print(&format!("{document:#}\n"))
+}
+
+/// A path as JSON text; what is no UTF-8 is escaped.
+pub fn text(path: &OsStr) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => path.as_bytes().escape_ascii().to_string(),
+    }
+}
+
+pub fn inspect(args: Inspect) -> Result<ExitCode, Failure> {
+    let image = open(&args.image, false)?;
+    if args.dump {
+        let mut out = BufWriter::new(io::stdout().lock());
+        inspect::dump(image.rootfs(), &mut out)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let document = inspect::inspect(&image)?;
+    if args.json {
+        print_json(&document)?;
+    } else {
+        print(&page(&document))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The document as a page for a human.
+fn page(document: &Value) -> String {
+    let mut page = String::new();
+    let mut line = |key: &str, value: String| {
+        page.push_str(&format!("{key:<14} {value}\n"));
+    };
+    let config = &document["config"];
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    line("manifest", plain(&document["manifest"]["digest"]));
+    line("rootfs", plain(&document["rootfs"]["digest"]));
+    if config.is_object() {
+        line("platform", format!("{}/{}", plain(&config["os"]), plain(&config["architecture"])));
+        line("created", plain(&config["created"]));
+    } else {
+        line("config", "none".to_owned());
+    }
+    for (key, value) in config["config"].as_object().into_iter().flatten() {
+        line(&key.to_lowercase(), plain(value));
+    }
+    for (key, value) in document["annotations"].as_object().into_iter().flatten() {
+        line("annotation", format!("{key}={}", plain(value)));
+    }
+    let inodes = &document["inodes"];
+    let kinds = ["files", "directories", "symlinks", "fifos", "sockets", "char_devices", "block_devices", "hard_links"];
+    let counts = kinds.iter().filter(|&&kind| number(&inodes[kind]) > 0);
+    let counts: Vec<_> =
+        counts.map(|&kind| format!("{} {}", inodes[kind], kind.replace('_', " "))).collect();
+    line("inodes", format!("{} ({})", inodes["total"], counts.join(", ")));
+    let (bytes, blobs) = (&document["bytes"], &document["blobs"]);
+    line("files", format!("{} bytes in {} extents", bytes["files"], bytes["extents"]));
+    line("metadata", format!("{} bytes", bytes["metadata"]));
+    line("data", format!("{} bytes in {} blobs, {} of them compressed", bytes["data"], blobs["count"], blobs["compressed"]));
+    if number(&blobs["missing"]) > 0 {
+        line("missing", format!("{} data blobs", blobs["missing"]));
+    }
+    for other in document["shared"].as_array().into_iter().flatten() {
+        let (tag, blobs, bytes) = (plain(&other["tag"]), &other["blobs"], &other["bytes"]);
+        line("shared with", format!("{tag}: {blobs} data blobs, {bytes} bytes"));
+    }
+    for entry in config["history"].as_array().into_iter().flatten() {
+        let texts = ["created", "created_by", "author", "comment"];
+        let texts = texts.iter().filter(|&&key| entry[key].is_string());
+        let texts: Vec<_> = texts.map(|&key| plain(&entry[key])).collect();
+        line("history", texts.join("  "));
+    }
+    page
+}
+
+/// A value as text without quotes, and without what a terminal would take for a command.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+pub fn ls(args: Ls) -> Result<ExitCode, Failure> {
+    let image = open(&args.image, false)?;
+    let start = image.lookup(&args.path)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let Some(entries) = image.tree().inode(start).entries() else {
+        list(&image, &mut out, args.path.as_os_str().as_bytes(), start, args.long)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    // Names from the directory asked for, the next one last.
+    let mut pending: Vec<(Vec<u8>, Ino)> =
+        entries.iter().rev().map(|entry| (entry.name.to_vec(), entry.ino)).collect();
+    while let Some((path, ino)) = pending.pop() {
+        list(&image, &mut out, &path, ino, args.long)?;
+        if args.recursive {
+            let entries = image.tree().inode(ino).entries().unwrap_or_default();
+            let below = entries.iter().rev();
+            pending.extend(below.map(|entry| ([&path[..], b"/", &entry.name].concat(), entry.ino)));
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line: the name as it is, like `ls` into a pipe; `-l` puts the rest before it.
+fn list(
+    image: &image::Image,
+    out: &mut impl Write,
+    path: &[u8],
+    ino: Ino,
+    long: bool,
+) -> io::Result<()> {
+    if long {
+        let inode = image.tree().inode(ino);
+        let metadata = &inode.metadata;
+        let size = match &inode.kind {
+            Kind::CharDevice(device) | Kind::BlockDevice(device) => {
+                format!("{}, {}", device.major, device.minor)
+            }
+            Kind::Symlink(target) => target.len().to_string(),
+            _ => image.size(ino).to_string(),
+        };
+        write!(
+            out,
+            "{} {:>3} {:>5} {:>5} {:>12} {} ",
+            mode(&inode.kind, metadata.permissions),
+            inode.nlink,
+            metadata.uid,
+            metadata.gid,
+            size,
+            time_of(metadata.mtime.seconds),
+        )?;
+    }
+    out.write_all(path)?;
+    if let (true, Kind::Symlink(target)) = (long, &image.tree().inode(ino).kind) {
+        out.write_all(b" -> ")?;
+        out.write_all(target)?;
+    }
+    out.write_all(b"\n")
+}
+
+/// Type and permissions as `ls -l` shows them.
+fn mode<F>(kind: &Kind<F>, permissions: u16) -> String {
+    let mut text = String::with_capacity(10);
+    text.push(match kind {
+        Kind::Directory(_) => 'd',
+        Kind::Regular(_) => '-',
+        Kind::Symlink(_) => 'l',
+        Kind::Fifo => 'p',
+        Kind::Socket => 's',
+        Kind::CharDevice(_) => 'c',
+        Kind::BlockDevice(_) => 'b',
+    });
+    let special = [(0o4000, 's'), (0o2000, 's'), (0o1000, 't')];
+    for (class, (bit, letter)) in special.into_iter().enumerate() {
+        let bits = permissions >> (6 - 3 * class);
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (permissions & bit != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+pub fn cat(args: Cat) -> Result<ExitCode, Failure> {
+    const WINDOW: usize = 1024 * 1024;
+    let image = open(&args.image, !args.no_verify)?;
+    let ino = image.resolve(&args.path)?;
+    let mut out = io::stdout().lock();
+    let mut buffer = vec![0; WINDOW];
+    let mut offset = 0;
+    loop {
+        let length = image.read_at(ino, &mut buffer, offset)?;
+        if length == 0 {
+            break;
+        }
+        out.write_all(&buffer[..length])?;
+        offset += length as u64;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn fsck(args: Fsck) -> Result<ExitCode, Failure> {
+    let (layout, name) = fsck::parse_target(&args.what)?;
+    let bar = Bar::new(args.quiet);
+    let report = |progress| bar.show(progress);
+    let found = fsck::fsck(&layout, name.as_ref(), &Monitor::new(&report))?;
+    drop(bar);
+    if args.json {
+        let finding = |finding: &fsck::Finding| {
+            json!({
+                "severity": finding.severity.to_string(),
+                "message": finding.message,
+                "tags": finding.tags,
+            })
+        };
+        print_json(&json!({
+            "clean": found.is_clean(),
+            "findings": found.findings.iter().map(finding).collect::<Vec<_>>(),
+            "images": found.images,
+            "blobs": found.blobs,
+            "bytes": found.bytes,
+            "unreferenced": found.unreferenced,
+        }))?;
+    } else {
+        for finding in &found.findings {
+            print(&format!("{finding}\n"))?;
+        }
+    }
+    Ok(if found.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,483 @@
+//! Writing an image out as a directory.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat};
+use rustix::io::Errno;
+
+use crate::chunk::Extent;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Image;
+use crate::progress::{Monitor, Progress, Stage};
+use crate::sys::dirs::{self, Dirs};
+use crate::sys::xattr::Place;
+use crate::tree::{Device, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree};
+
+/// How an image is extracted.
+#[derive(Debug, Clone)]
+pub struct ExtractOptions {
+    /// Whether owners and groups are restored; else everything is the caller's.
+    pub same_owner: bool,
+    /// How many threads write files; as many as there are cores if not given.
+    pub threads: Option<usize>,
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        ExtractOptions { same_owner: true, threads: None }
+    }
+}
+
+/// What was extracted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtractReport {
+    /// Inodes written.
+    pub inodes: u64,
+    /// The sum of the files' sizes.
+    pub bytes: u64,
+    /// What could not be restored, by kind, since the caller is not root.
+    pub lost: Vec<Lost>,
+}
+
+/// Something that could not be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// What it is: `owner`, `device`, or the name of an extended attribute.
+    pub what: String,
+    /// How many inodes lost it.
+    pub count: u64,
+    /// The path in the image of the first of them.
+    pub first: PathBuf,
+}
+
+/// How much is written at once.
+const WINDOW: usize = 1024 * 1024;
+
+/// Writes the image to the directory `target`, which must be empty or not there; its parent must
+/// be.
+///
+/// Owners, device nodes and some extended attributes need privileges. Whoever lacks them gets the
+/// rest, and is told in the report what is missing.
+///
+/// Nothing is written outside the target, whatever the image says: each name is created in its
+/// open directory, and no link is ever followed. When it fails or is cancelled, what was written
+/// is removed again.
+pub fn extract(
+    image: &Image,
+    target: &Path,
+    options: &ExtractOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExtractReport> {
+    image.check_blobs()?;
+    let created = make_target(target)?;
+    let result = Extraction::new(image, target, options)
+        .and_then(|extraction| extraction.run(options.threads, monitor));
+    if result.is_err() {
+        clean(target, created);
+    }
+    result
+}
+
+/// Makes the target, or finds it empty; tells whether it was made.
+fn make_target(target: &Path) -> Result<bool> {
+    match std::fs::create_dir(target) {
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::io("make the directory", target, error)),
+    }
+    let mut entries =
+        std::fs::read_dir(target).map_err(|error| Error::io("list", target, error))?;
+    if entries.next().is_some() {
+        let message = format!("'{}' is not empty", target.display());
+        return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(target));
+    }
+    Ok(false)
+}
+
+/// Removes what was extracted. A failure is only logged: there is an error to be told already.
+fn clean(target: &Path, created: bool) {
+    let remove = || -> std::io::Result<()> {
+        if created {
+            return std::fs::remove_dir_all(target);
+        }
+        for entry in std::fs::read_dir(target)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = remove() {
+        tracing::warn!("cannot remove what was extracted to '{}': {error}", target.display());
+    }
+}
+
+struct Extraction<'a> {
+    image: &'a Image,
+    target: &'a Path,
+    same_owner: bool,
+    privileged: bool,
+    locations: Locations,
+    lost: Mutex<Vec<Lost>>,
+}
+
+/// The directories on disk are those of the tree.
+impl dirs::Tree for Extraction<'_> {
+    fn place(&self, dir: Ino) -> (Ino, &[u8]) {
+        (self.locations.parent(dir), self.tree().name(&self.locations, dir))
+    }
+
+    fn path(&self, dir: Ino) -> PathBuf {
+        self.target.join(self.tree().path(&self.locations, dir))
+    }
+
+    fn check(&self, _: Ino, _: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The open directories of one thread.
+struct Folders<'a> {
+    extraction: &'a Extraction<'a>,
+    dirs: RefCell<Dirs>,
+}
+
+impl Folders<'_> {
+    fn open(&self, dir: Ino) -> Result<Rc<OwnedFd>> {
+        self.dirs.borrow_mut().open(self.extraction, dir)
+    }
+}
+
+impl<'a> Extraction<'a> {
+    fn new(image: &'a Image, target: &'a Path, options: &ExtractOptions) -> Result<Self> {
+        Ok(Extraction {
+            image,
+            target,
+            same_owner: options.same_owner,
+            privileged: rustix::process::geteuid().is_root(),
+            locations: image.tree().locations(),
+            lost: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn tree(&self) -> &'a Tree<Box<[Extent]>> {
+        self.image.tree()
+    }
+
+    fn folders(&self) -> Result<Folders<'_>> {
+        let dirs = RefCell::new(Dirs::new(dirs::open_root(self.target)?));
+        Ok(Folders { extraction: self, dirs })
+    }
+
+    fn run(self, threads: Option<usize>, monitor: &Monitor<'_>) -> Result<ExtractReport> {
+        let folders = self.folders()?;
+        self.make_nodes(&folders)?;
+        self.write_files(threads, monitor)?;
+        self.make_hard_links(&folders)?;
+        self.finish_directories(&folders)?;
+        let tree = self.tree();
+        let bytes = tree.iter().map(|(ino, _)| self.image.size(ino)).sum();
+        let lost = self.lost.into_inner().expect("no thread panics with the lock");
+        Ok(ExtractReport { inodes: tree.inodes().len() as u64, bytes, lost })
+    }
+
+    /// All inodes that are not the root, with the directory and name where they are first seen.
+    fn places(&self) -> impl Iterator<Item = Node<'a>> {
+        let tree = self.tree();
+        tree.iter().skip(1).map(move |(ino, inode)| {
+            let parent = self.locations.parent(ino);
+            // The names live in the tree, not in the locations.
+            let name = tree.name(&self.locations, ino);
+            Node { ino, inode, parent, name }
+        })
+    }
+
+    fn path(&self, node: &Node<'_>) -> PathBuf {
+        dirs::Tree::path(self, node.ino)
+    }
+
+    /// Makes directories, and everything else but regular files.
+    fn make_nodes(&self, folders: &Folders<'_>) -> Result<()> {
+        for node in self.places() {
+            if node.inode.file().is_some() {
+                continue;
+            }
+            let dir = folders.open(node.parent)?;
+            let made = self.make_node(&node, dir.as_fd())?;
+            if made && node.inode.entries().is_none() {
+                self.restore(&node, Place::Named(dir.as_fd(), node.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one node; tells whether that was possible.
+    fn make_node(&self, node: &Node<'_>, dir: BorrowedFd<'_>) -> Result<bool> {
+        let owner_only = Mode::from_raw_mode(0o600);
+        let mknod = |file_type, Device { major, minor }| {
+            let device = rustix::fs::makedev(major, minor);
+            rustix::fs::mknodat(dir, node.name, file_type, owner_only, device)
+        };
+        const NO_DEVICE: Device = Device { major: 0, minor: 0 };
+        let result = match &node.inode.kind {
+            Kind::Directory(_) => {
+                rustix::fs::mkdirat(dir, node.name, Mode::from_raw_mode(0o700))
+            }
+            Kind::Symlink(target) => rustix::fs::symlinkat(&**target, dir, node.name),
+            Kind::Fifo => mknod(FileType::Fifo, NO_DEVICE),
+            Kind::Socket => mknod(FileType::Socket, NO_DEVICE),
+            Kind::CharDevice(device) => mknod(FileType::CharacterDevice, *device),
+            Kind::BlockDevice(device) => mknod(FileType::BlockDevice, *device),
+            Kind::Regular(_) => unreachable!("regular files are made elsewhere"),
+        };
+        match (result, &node.inode.kind) {
+            (Ok(()), _) => Ok(true),
+            (Err(Errno::PERM), Kind::CharDevice(_) | Kind::BlockDevice(_)) if !self.privileged => {
+                self.lose("device", node);
+                Ok(false)
+            }
+            (Err(error), _) => Err(Error::io("make", self.path(node), error)),
+        }
+    }
+
+    /// Writes all regular files, with several threads.
+    fn write_files(&self, threads: Option<usize>, monitor: &Monitor<'_>) -> Result<()> {
+        let files: Vec<_> = self.places().filter(|node| node.inode.file().is_some()).collect();
+        let total = files.iter().map(|node| self.image.size(node.ino)).sum();
+        let threads = threads
+            .or_else(|| std::thread::available_parallelism().ok().map(|count| count.get().min(16)))
+            .unwrap_or(1)
+            .clamp(1, files.len().max(1));
+        let work = Work {
+            next: AtomicUsize::new(0),
+            done: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            total,
+            monitor: Mutex::new(*monitor),
+        };
+        let run = || -> Result<()> {
+            let folders = self.folders()?;
+            let mut buffer = vec![0; WINDOW];
+            while !work.stop.load(Ordering::Relaxed)
+                && let Some(node) = files.get(work.next.fetch_add(1, Ordering::Relaxed))
+            {
+                self.write_file(node, &folders, &mut buffer, &work)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let stopping = || {
+                let result = run();
+                if result.is_err() {
+                    work.stop.store(true, Ordering::Relaxed);
+                }
+                result
+            };
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(stopping)).collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            workers.into_iter().map(join).fold(Ok(()), Result::and)
+        })
+    }
+
+    fn write_file(
+        &self,
+        node: &Node<'_>,
+        folders: &Folders<'_>,
+        buffer: &mut [u8],
+        work: &Work<'_>,
+    ) -> Result<()> {
+        let failed = |error: std::io::Error| Error::io("write", self.path(node), error);
+        let dir = folders.open(node.parent)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&*dir, node.name, flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(|error| Error::io("make", self.path(node), error))?;
+        let mut offset = 0;
+        for extent in node.inode.file().expect("only regular files are written") {
+            let mut done = 0;
+            if self.image.is_zeros(extent) {
+                work.advance(extent.length)?;
+                done = extent.length;
+            }
+            while done < extent.length {
+                let length = buffer.len().min((extent.length - done) as usize);
+                let part = &mut buffer[..length];
+                self.image
+                    .read_extent(extent, part, done)
+                    .map_err(|error| error.context(self.path(node).display()))?;
+                file.write_all_at(part, offset + done).map_err(failed)?;
+                work.advance(length as u64)?;
+                done += length as u64;
+            }
+            offset += extent.length;
+        }
+        file.set_len(offset).map_err(failed)?;
+        self.restore(node, Place::Open(file.as_fd()))
+    }
+
+    /// Makes the further names of inodes that have several.
+    fn make_hard_links(&self, folders: &Folders<'_>) -> Result<()> {
+        let tree = self.tree();
+        for (dir, inode) in tree.iter() {
+            for (index, entry) in inode.entries().unwrap_or_default().iter().enumerate() {
+                let linked = tree.inode(entry.ino);
+                if linked.entries().is_some()
+                    || linked.nlink == 1
+                    || self.locations.is_first(entry.ino, dir, index)
+                {
+                    continue;
+                }
+                let first = folders.open(self.locations.parent(entry.ino))?;
+                let name = tree.name(&self.locations, entry.ino);
+                let second = folders.open(dir)?;
+                let flags = AtFlags::empty();
+                match rustix::fs::linkat(&*first, name, &*second, &*entry.name, flags) {
+                    Ok(()) => {}
+                    // A device that could not be made has no further names either.
+                    Err(Errno::NOENT) if !self.privileged => {}
+                    Err(error) => {
+                        let path = dirs::Tree::path(self, entry.ino);
+                        return Err(Error::io("make a hard link to", path, error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores what directories have, last: writing into them changes their times, and needs
+    /// permissions.
+    fn finish_directories(&self, folders: &Folders<'_>) -> Result<()> {
+        let tree = self.tree();
+        let directories = tree.iter().filter(|(_, inode)| inode.entries().is_some());
+        let mut directories: Vec<_> = directories.collect();
+        directories.reverse();
+        for (ino, inode) in directories {
+            let parent = self.locations.parent(ino);
+            let name = tree.name(&self.locations, ino);
+            let fd = folders.open(ino)?;
+            self.restore(&Node { ino, inode, parent, name }, Place::Open(fd.as_fd()))?;
+        }
+        Ok(())
+    }
+
+    /// Restores owner, extended attributes, permissions and times, in the order in which one
+    /// does not undo the other: a new owner takes away capabilities and set-user-ID.
+    fn restore(&self, node: &Node<'_>, place: Place<'_>) -> Result<()> {
+        let Metadata { permissions, uid, gid, mtime, xattrs } = &node.inode.metadata;
+        let failed = |what| move |error: Errno| Error::io(what, self.path(node), error);
+        if self.same_owner {
+            self.restore_owner(node, place, *uid, *gid)?;
+        }
+        for xattr in xattrs {
+            match place.set(&xattr.key, &xattr.value) {
+                Ok(()) => {}
+                Err(error) if self.cannot_set(&xattr.key, &error) => {
+                    self.lose(&xattr.key.escape_ascii().to_string(), node);
+                }
+                Err(error) => {
+                    let key = xattr.key.escape_ascii();
+                    let what = format!("set the extended attribute '{key}' of");
+                    return Err(Error::io(&what, self.path(node), error));
+                }
+            }
+        }
+        let mode = Mode::from_raw_mode((*permissions).into());
+        match place {
+            Place::Open(fd) => rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?,
+            Place::Named(..) if matches!(node.inode.kind, Kind::Symlink(_)) => {}
+            Place::Named(dir, name) => rustix::fs::chmodat(dir, name, mode, AtFlags::empty())
+                .map_err(failed("change the mode of"))?,
+        }
+        let times = Timestamps {
+            last_access: timespec(*mtime),
+            last_modification: timespec(*mtime),
+        };
+        match place {
+            Place::Open(fd) => rustix::fs::futimens(fd, &times),
+            Place::Named(dir, name) => {
+                rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+        }
+        .map_err(failed("set the times of"))
+    }
+
+    fn restore_owner(&self, node: &Node<'_>, place: Place<'_>, uid: u32, gid: u32) -> Result<()> {
+        let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let result = match place {
+            Place::Open(fd) => rustix::fs::fchown(fd, owner, group),
+            Place::Named(dir, name) => {
+                rustix::fs::chownat(dir, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)
+            }
+        };
+        match result {
+            Ok(()) => Ok(()),
+            // EINVAL: an owner that a user namespace does not map.
+            Err(Errno::PERM | Errno::INVAL) if !self.privileged => {
+                self.lose("owner", node);
+                Ok(())
+            }
+            Err(error) => Err(Error::io("change the owner of", self.path(node), error)),
+        }
+    }
+
+    /// Whether an attribute could not be set for want of privileges.
+    fn cannot_set(&self, key: &[u8], error: &std::io::Error) -> bool {
+        let code = error.raw_os_error().map(Errno::from_raw_os_error);
+        let refused = matches!(code, Some(Errno::PERM | Errno::ACCESS | Errno::NOTSUP));
+        refused && !self.privileged && !key.starts_with(b"user.")
+    }
+
+    fn lose(&self, what: &str, node: &Node<'_>) {
+        let mut lost = self.lost.lock().expect("no thread panics with the lock");
+        match lost.iter_mut().find(|lost| lost.what == what) {
+            Some(lost) => lost.count += 1,
+            None => {
+                let first = self.tree().path(&self.locations, node.ino);
+                lost.push(Lost { what: what.to_owned(), count: 1, first });
+            }
+        }
+    }
+}
+
+/// An inode where it is first seen.
+struct Node<'a> {
+    ino: Ino,
+    inode: &'a Inode<Box<[Extent]>>,
+    parent: Ino,
+    name: &'a [u8],
+}
+
+/// The files still to be written, and how far that is.
+struct Work<'a> {
+    next: AtomicUsize,
+    done: AtomicU64,
+    stop: AtomicBool,
+    total: u64,
+    monitor: Mutex<Monitor<'a>>,
+}
+
+impl Work<'_> {
+    fn advance(&self, bytes: u64) -> Result<()> {
+        let monitor = self.monitor.lock().expect("no thread panics with the lock");
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        monitor.report(Progress { stage: Stage::Extract, done, total: self.total })
+    }
+}
+
+fn timespec(time: Timestamp) -> Timespec {
+    Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() }
+}

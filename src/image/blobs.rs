@@ -1,0 +1,183 @@
+//! The data blobs of an open image: opened when needed, with few of them open at once, and
+//! frames cached under a bound.
+
+use std::fs::File;
+use std::sync::{Arc, OnceLock};
+
+use quick_cache::sync::Cache;
+use quick_cache::{UnitWeighter, Weighter};
+
+use super::Image;
+use crate::error::{Error, Result};
+use crate::format::Blob;
+use crate::layout::Layout;
+use crate::pack::{PackReader, zeros};
+
+/// How many blobs are kept open.
+const OPEN_MAX: usize = 256;
+/// How many bytes of decompressed frames are kept.
+const CACHED_MAX: u64 = 48 * 1024 * 1024;
+
+/// A blob whose structure has been read.
+type OpenBlob = PackReader<File>;
+
+/// The data blobs of an image.
+pub struct Blobs {
+    layout: Layout,
+    list: Vec<Slot>,
+    open: Cache<u32, Arc<OpenBlob>, UnitWeighter>,
+    frames: Cache<(u32, u32), Arc<[u8]>, Bytes>,
+    verify: bool,
+}
+
+struct Slot {
+    blob: Blob,
+    is_zeros: bool,
+    /// Set once the digest was found right.
+    verified: OnceLock<()>,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<(u32, u32), Arc<[u8]>> for Bytes {
+    fn weight(&self, _: &(u32, u32), frame: &Arc<[u8]>) -> u64 {
+        frame.len().max(1) as u64
+    }
+}
+
+/// What is known of a data blob without reading its content.
+#[derive(Debug)]
+pub struct BlobCheck {
+    /// The blob's position in the metadata's list.
+    pub blob: usize,
+    /// What is wrong with it, if anything.
+    pub error: Option<Error>,
+}
+
+impl std::fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blobs").field("count", &self.list.len()).finish_non_exhaustive()
+    }
+}
+
+impl Blobs {
+    pub fn new(layout: Layout, blobs: Vec<Blob>, verify: bool) -> Self {
+        const FRAME: u64 = crate::pack::FRAME_SIZE as u64;
+        let slot = |blob: Blob| {
+            let is_zeros = blob.compressed && blob.digest == zeros::PACK.digest;
+            Slot { blob, is_zeros, verified: OnceLock::new() }
+        };
+        Blobs {
+            layout,
+            list: blobs.into_iter().map(slot).collect(),
+            open: Cache::new(OPEN_MAX),
+            frames: Cache::with_weighter((CACHED_MAX / FRAME) as usize, CACHED_MAX, Bytes),
+            verify,
+        }
+    }
+
+    /// Whether this blob is the pack of zeros, whose content need not be read.
+    pub fn is_zeros(&self, number: u32) -> bool {
+        self.list[number as usize].is_zeros
+    }
+
+    /// Fills `buffer` with the content of a blob from `offset` on.
+    pub fn read(&self, number: u32, buffer: &mut [u8], offset: u64) -> Result<()> {
+        if self.is_zeros(number) && offset + buffer.len() as u64 <= zeros::LENGTH {
+            buffer.fill(0);
+            return Ok(());
+        }
+        let blob = self.get(number)?;
+        let in_blob = |error: Error| self.in_blob(number, error);
+        let end = offset + buffer.len() as u64;
+        let content = blob.content_length();
+        let too_short = || {
+            in_blob(Error::corrupt(format!(
+                "it has {content} bytes of content, and a file refers to those from {offset} to {end}"
+            )))
+        };
+        if end > content {
+            return Err(too_short());
+        }
+        if blob.frame_count().is_none() {
+            return blob.read_raw(buffer, offset).map_err(in_blob);
+        }
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let (frame, start) = blob.frame_at(at).ok_or_else(too_short)?;
+            let content = self.frame(number, &blob, frame).map_err(in_blob)?;
+            let part = &content[(at - start) as usize..];
+            let length = part.len().min(buffer.len() - done);
+            buffer[done..done + length].copy_from_slice(&part[..length]);
+            done += length;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, number: u32, blob: &OpenBlob, frame: usize) -> Result<Arc<[u8]>> {
+        self.frames
+            .get_or_insert_with(&(number, frame as u32), || blob.read_frame(frame).map(Arc::from))
+    }
+
+    /// The open blob, its digest checked if that was asked for.
+    fn get(&self, number: u32) -> Result<Arc<OpenBlob>> {
+        let blob = self.open.get_or_insert_with(&number, || self.open(number).map(Arc::new))?;
+        let slot = &self.list[number as usize];
+        if self.verify && slot.verified.get().is_none() {
+            self.verify(number)?;
+            slot.verified.get_or_init(|| ());
+        }
+        Ok(blob)
+    }
+
+    fn open(&self, number: u32) -> Result<OpenBlob> {
+        let Blob { digest, compressed } = self.list[number as usize].blob;
+        let (file, size) = self.layout.open_blob(&digest)?;
+        PackReader::open(file, size, compressed).map_err(|error| self.in_blob(number, error))
+    }
+
+    /// Checks the blob's digest.
+    pub fn verify(&self, number: u32) -> Result<()> {
+        let expected = self.list[number as usize].blob.digest;
+        let (mut file, _) = self.layout.open_blob(&expected)?;
+        let path = || self.layout.blob_path(&expected);
+        let digest = crate::digest::Digest::of_reader(&mut file)
+            .map_err(|error| Error::io("read the blob", path(), error))?;
+        if digest == expected {
+            return Ok(());
+        }
+        let error = Error::corrupt("it does not have this digest: it is damaged");
+        Err(self.in_blob(number, error))
+    }
+
+    /// Checks each blob's structure, and that it has all that files refer to.
+    pub fn checks<'a>(&'a self, image: &Image) -> impl Iterator<Item = BlobCheck> + use<'a> {
+        let mut needed = vec![0_u64; self.list.len()];
+        for extent in image.tree().inodes().iter().filter_map(|inode| inode.file()).flatten() {
+            let needed = &mut needed[extent.blob as usize];
+            *needed = (*needed).max(extent.offset + extent.length);
+        }
+        let check = |number: usize, needed: u64| {
+            let blob = self.open(number as u32)?;
+            let length = blob.content_length();
+            if needed <= length {
+                return Ok(());
+            }
+            let error = Error::corrupt(format!(
+                "it has {length} bytes of content, and files refer to {needed} of it"
+            ));
+            Err(self.in_blob(number as u32, error))
+        };
+        needed
+            .into_iter()
+            .enumerate()
+            .map(move |(blob, needed)| BlobCheck { blob, error: check(blob, needed).err() })
+    }
+
+    fn in_blob(&self, number: u32, error: Error) -> Error {
+        let digest = self.list[number as usize].blob.digest;
+        error.context(format_args!("the data blob {digest}")).with_path(self.layout.blob_path(&digest))
+    }
+}
