@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::dirs::{self, Dirs};
+use crate::sys::remove::remove_content;
 use crate::sys::xattr::Place;
 use crate::tree::{Device, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree};
 
@@ -104,18 +105,8 @@ fn make_target(target: &Path) -> Result<bool> {
 /// Removes what was extracted. A failure is only logged: there is an error to be told already.
 fn clean(target: &Path, created: bool) {
     let remove = || -> std::io::Result<()> {
-        if created {
-            return std::fs::remove_dir_all(target);
-        }
-        for entry in std::fs::read_dir(target)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
-            } else {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
+        remove_content(File::open(target)?.as_fd())?;
+        if created { std::fs::remove_dir(target) } else { Ok(()) }
     };
     if let Err(error) = remove() {
         tracing::warn!("cannot remove what was extracted to '{}': {error}", target.display());

@@ -291,11 +291,12 @@ fn decode_target(additional: inode_additional::Reader<'_>) -> Result<Box<[u8]>> 
     }
 }
 
+/// Linux has 12 bits for the major number and 20 for the minor.
 fn decode_device(major: u64, minor: u64) -> Result<Device> {
-    match (u32::try_from(major), u32::try_from(minor)) {
-        (Ok(major), Ok(minor)) => Ok(Device { major, minor }),
-        _ => Err(Error::corrupt(format!("a device with the numbers {major}:{minor}"))),
+    if major < 1 << 12 && minor < 1 << 20 {
+        return Ok(Device { major: major as u32, minor: minor as u32 });
     }
+    Err(Error::corrupt(format!("a device with the numbers {major}:{minor}")))
 }
 
 fn decode_file(

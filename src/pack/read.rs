@@ -9,7 +9,7 @@ use crate::chunk::Chunk;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// The largest frame that is read, in bytes of content. Ours are 128 KiB; the zeros' are 1 MiB.
+/// The largest frame that is read, in bytes of content. Ours are 256 KiB; the zeros' are 1 MiB.
 pub const FRAME_MAX: u64 = 16 * 1024 * 1024;
 
 /// The length of what ends a seek table: the number of frames, flags and a magic number.
