@@ -221,9 +221,7 @@ impl<'a> Extraction<'a> {
         };
         const NO_DEVICE: Device = Device { major: 0, minor: 0 };
         let result = match &node.inode.kind {
-            Kind::Directory(_) => {
-                rustix::fs::mkdirat(dir, node.name, Mode::from_raw_mode(0o700))
-            }
+            Kind::Directory(_) => rustix::fs::mkdirat(dir, node.name, Mode::from_raw_mode(0o700)),
             Kind::Symlink(target) => rustix::fs::symlinkat(&**target, dir, node.name),
             Kind::Fifo => mknod(FileType::Fifo, NO_DEVICE),
             Kind::Socket => mknod(FileType::Socket, NO_DEVICE),
@@ -388,15 +386,15 @@ impl<'a> Extraction<'a> {
         }
         let mode = Mode::from_raw_mode((*permissions).into());
         match place {
-            Place::Open(fd) => rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?,
+            Place::Open(fd) => {
+                rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?
+            }
             Place::Named(..) if matches!(node.inode.kind, Kind::Symlink(_)) => {}
             Place::Named(dir, name) => rustix::fs::chmodat(dir, name, mode, AtFlags::empty())
                 .map_err(failed("change the mode of"))?,
         }
-        let times = Timestamps {
-            last_access: timespec(*mtime),
-            last_modification: timespec(*mtime),
-        };
+        let times =
+            Timestamps { last_access: timespec(*mtime), last_modification: timespec(*mtime) };
         match place {
             Place::Open(fd) => rustix::fs::futimens(fd, &times),
             Place::Named(dir, name) => {

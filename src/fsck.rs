@@ -191,7 +191,8 @@ impl Check<'_> {
     }
 
     fn note_layers(&mut self, label: &String, layers: &[Descriptor]) {
-        let is_puzzlefs = layers.first().is_some_and(|first| first.media_type == media_type::ROOTFS);
+        let is_puzzlefs =
+            layers.first().is_some_and(|first| first.media_type == media_type::ROOTFS);
         let mut seen = HashSet::new();
         for layer in layers {
             let is_rootfs = layer.media_type == media_type::ROOTFS;
@@ -218,7 +219,8 @@ impl Check<'_> {
 
     /// Checks the digest of each blob; tells how many blobs and bytes that was.
     fn check_blobs(&mut self, monitor: &Monitor<'_>) -> Result<(u64, u64)> {
-        let total = self.blobs.values().map(|blob| blob.descriptor.size).fold(0, u64::saturating_add);
+        let total =
+            self.blobs.values().map(|blob| blob.descriptor.size).fold(0, u64::saturating_add);
         let mut done = 0;
         for digest in self.blobs.keys().copied().collect::<Vec<_>>() {
             let expected = self.blobs[&digest].descriptor.size;
@@ -230,7 +232,9 @@ impl Check<'_> {
                     let blob = self.blobs.get_mut(&digest).expect("it was just looked at");
                     (blob.sound, blob.verity) = (true, Some(verity));
                     if size != expected {
-                        let message = format!("the blob {digest} has {size} bytes, and its descriptor says {expected}");
+                        let message = format!(
+                            "the blob {digest} has {size} bytes, and its descriptor says {expected}"
+                        );
                         self.find(Severity::Warning, message, &tags);
                     }
                 }
@@ -254,7 +258,9 @@ impl Check<'_> {
             let rootfs = self
                 .layout
                 .open_blob(&descriptor.digest)
-                .and_then(|(_, size)| self.layout.read_blob(&Descriptor { size, ..descriptor.clone() }, "rootfs"))
+                .and_then(|(_, size)| {
+                    self.layout.read_blob(&Descriptor { size, ..descriptor.clone() }, "rootfs")
+                })
                 .and_then(|bytes| format::decode(&bytes))
                 .map_err(|error| error.context(format_args!("the rootfs {}", descriptor.digest)));
             match rootfs {
@@ -289,11 +295,15 @@ impl Check<'_> {
             let actual = self.blobs.get(&blob.digest).and_then(|known| known.verity);
             match (rootfs.verity.get(&blob.digest), actual) {
                 (None, _) => {
-                    let message = format!("the metadata has no fs-verity digest of the blob {}", blob.digest);
+                    let message =
+                        format!("the metadata has no fs-verity digest of the blob {}", blob.digest);
                     self.find(Severity::Warning, message, tags);
                 }
                 (Some(listed), Some(actual)) if *listed != actual => {
-                    let message = format!("the metadata's fs-verity digest of the blob {} is wrong", blob.digest);
+                    let message = format!(
+                        "the metadata's fs-verity digest of the blob {} is wrong",
+                        blob.digest
+                    );
                     self.find(Severity::Warning, message, tags);
                 }
                 _ => {}
@@ -367,7 +377,7 @@ impl Check<'_> {
 fn check_digest(layout: &Layout, digest: &Digest) -> Result<(u64, [u8; 32])> {
     use std::io::Read;
     let (mut file, size) = layout.open_blob(digest)?;
-    let (mut hasher, mut verity) = (Hasher::new(), FsVerity::new());
+    let (mut hasher, mut verity) = (Hasher::default(), FsVerity::default());
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buffer) {

@@ -103,8 +103,7 @@ fn shared(image: &Image) -> Result<Value> {
         }
         let Ok(other) = ReferencedBlobs::read(image.layout(), &descriptor) else { continue };
         let layers: HashSet<Descriptor> = other.images.into_iter().flatten().collect();
-        let common: Vec<_> =
-            layers.iter().filter(|layer| own.contains(&layer.digest)).collect();
+        let common: Vec<_> = layers.iter().filter(|layer| own.contains(&layer.digest)).collect();
         let mut bytes = 0;
         for layer in &common {
             bytes += image.layout().blob_size(&layer.digest)?.unwrap_or(0);

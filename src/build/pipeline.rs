@@ -15,7 +15,9 @@ use std::sync::Mutex;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::chunk::{Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream};
+use crate::chunk::{
+    Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream,
+};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout::Staging;
@@ -236,7 +238,12 @@ struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    fn new(inodes: usize, settings: &'a Settings, jobs: Sender<Job>, events: Sender<Event>) -> Self {
+    fn new(
+        inodes: usize,
+        settings: &'a Settings,
+        jobs: Sender<Job>,
+        events: Sender<Event>,
+    ) -> Self {
         Assembler {
             settings,
             jobs,
@@ -290,8 +297,7 @@ impl<'a> Assembler<'a> {
             let (bytes, after) = rest.split_at(chunk.length as usize);
             rest = after;
             let Place { pack, offset } = self.place(chunk, bytes)?;
-            let extent =
-                Extent { blob: pack, offset: offset.into(), length: chunk.length.into() };
+            let extent = Extent { blob: pack, offset: offset.into(), length: chunk.length.into() };
             let extents = &mut self.extents;
             self.mapper.chunk(extent, ZERO_EXTENTS, &mut |ino, extent| {
                 append(&mut extents[ino.index()], extent);

@@ -143,7 +143,7 @@ struct Chunker<'a> {
 
 impl<'a> Chunker<'a> {
     fn new(emit: &'a mut dyn FnMut(Batch) -> Result<()>) -> Self {
-        Chunker { cutter: Cutter::new(), batch: Batch::default(), cut: 0, emit }
+        Chunker { cutter: Cutter::default(), batch: Batch::default(), cut: 0, emit }
     }
 
     fn data(&mut self, ino: Ino, bytes: &[u8]) -> Result<()> {

@@ -95,8 +95,11 @@ impl ImageConfig {
 impl HistoryEntry {
     fn json(&self) -> Value {
         let mut entry = json!({ "created": time_of(self.created) });
-        let texts =
-            [("created_by", &self.created_by), ("author", &self.author), ("comment", &self.comment)];
+        let texts = [
+            ("created_by", &self.created_by),
+            ("author", &self.author),
+            ("comment", &self.comment),
+        ];
         for (key, text) in texts {
             if let Some(text) = text {
                 entry[key] = json!(text);
@@ -154,7 +157,8 @@ mod tests {
             architecture: Some("arm64".to_owned()),
             os: None,
         };
-        let history = HistoryEntry { created: 0, created_by: Some("me".to_owned()), ..Default::default() };
+        let history =
+            HistoryEntry { created: 0, created_by: Some("me".to_owned()), ..Default::default() };
         let config = ImageConfig::new(&options, &history, &[Digest::of(b"")]).unwrap();
         let expected = json!({
             "os": "plan9", "x": [1], "config": {"Env": ["A=b"]},

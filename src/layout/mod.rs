@@ -13,10 +13,11 @@ mod staging;
 pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
 pub use index::{Index, TAG};
 pub use manifest::{
-    Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture, media_type,
+    Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture,
+    media_type,
 };
 pub use reference::{Name, Reference};
-pub use staging::{Staging, StagedBlob};
+pub use staging::{StagedBlob, Staging};
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -117,7 +118,12 @@ impl Layout {
         let bytes = match read_file(&path, DOCUMENT_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let (kind, what) = if self.path.exists() {
-                    (ErrorKind::InvalidInput, format!("'{shown}' is not an OCI image layout: it has no file '{LAYOUT_FILE}'"))
+                    (
+                        ErrorKind::InvalidInput,
+                        format!(
+                            "'{shown}' is not an OCI image layout: it has no file '{LAYOUT_FILE}'"
+                        ),
+                    )
                 } else {
                     (ErrorKind::NotFound, format!("there is no layout '{shown}'"))
                 };
@@ -295,9 +301,7 @@ fn open_file(path: &Path) -> Result<(File, u64)> {
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, _) = open_file(path)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io("read", path, error))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
     if bytes.len() as u64 > limit {
         let message = format!("'{}' has more than {limit} bytes", path.display());
         return Err(Error::corrupt(message).with_path(path));

@@ -83,7 +83,12 @@ impl Staging {
     }
 
     /// Adds a blob of these bytes, unless the layout has it already.
-    pub fn put(&mut self, digest: Digest, size: u64, parts: &[impl AsRef<[u8]>]) -> Result<StagedBlob> {
+    pub fn put(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        parts: &[impl AsRef<[u8]>],
+    ) -> Result<StagedBlob> {
         if self.layout.blob_size(&digest)? == Some(size) {
             return Ok(StagedBlob { existed: true });
         }
