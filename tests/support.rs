@@ -22,11 +22,7 @@ fn small_tree(root: &Path) {
     mkdir(&root.join("dir"));
     fs::write(root.join("dir/inside"), "").unwrap();
     symlink("target", root.join("symlink")).unwrap();
-    make_node(
-        &root.join("device"),
-        FileType::CharacterDevice,
-        makedev(1, 3),
-    );
+    make_node(&root.join("device"), FileType::CharacterDevice, makedev(1, 3));
     sparse(&root.join("sparse"), 512 * KIB, &[(0, random(1, 4 * KIB))]);
     set_xattr(&root.join("file"), b"user.text", b"value");
 }
@@ -60,18 +56,11 @@ fn snapshot_tells_every_kind_of_change() {
             |root| set_mode(&root.join("dir"), 0o1755),
             &["dir: mode: expected 0755, found 1755"],
         ),
-        (
-            "the root's mode",
-            |root| set_mode(root, 0o700),
-            &[".: mode: expected 0755, found 0700"],
-        ),
+        ("the root's mode", |root| set_mode(root, 0o700), &[".: mode: expected 0755, found 0700"]),
         (
             "an owner",
             |root| lchown(root.join("symlink"), Some(1), Some(2)).unwrap(),
-            &[
-                "symlink: gid: expected 0, found 2",
-                "symlink: uid: expected 0, found 1",
-            ],
+            &["symlink: gid: expected 0, found 2", "symlink: uid: expected 0, found 1"],
         ),
         (
             "a target",
@@ -107,11 +96,7 @@ fn snapshot_tells_every_kind_of_change() {
             "a device number",
             |root| {
                 fs::remove_file(root.join("device")).unwrap();
-                make_node(
-                    &root.join("device"),
-                    FileType::CharacterDevice,
-                    makedev(1, 5),
-                );
+                make_node(&root.join("device"), FileType::CharacterDevice, makedev(1, 5));
             },
             &["device: rdev: expected 1:3, found 1:5"],
         ),
@@ -142,10 +127,7 @@ fn snapshot_tells_every_kind_of_change() {
         (
             "a name",
             |root| fs::rename(root.join("dir/inside"), root.join("dir/new\nline")).unwrap(),
-            &[
-                "dir/inside: missing (RegularFile)",
-                r"dir/new\nline: unexpected (RegularFile)",
-            ],
+            &["dir/inside: missing (RegularFile)", r"dir/new\nline: unexpected (RegularFile)"],
         ),
     ];
     for (what, change, expected) in changes {
@@ -173,11 +155,7 @@ fn snapshot_tells_times_to_the_nanosecond() {
     );
     let found = before.differences(&Snapshot::of(dir.path()));
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(
-        found[0].ends_with(", found -1 s + 999999999 ns"),
-        "{}",
-        found[0]
-    );
+    assert!(found[0].ends_with(", found -1 s + 999999999 ns"), "{}", found[0]);
 }
 
 #[test]

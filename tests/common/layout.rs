@@ -18,22 +18,10 @@ pub struct Variant {
 }
 
 pub const VARIANTS: [Variant; 4] = [
-    Variant {
-        layout: "packs",
-        compression: "zstd",
-    },
-    Variant {
-        layout: "packs",
-        compression: "none",
-    },
-    Variant {
-        layout: "blob-per-chunk",
-        compression: "zstd",
-    },
-    Variant {
-        layout: "blob-per-chunk",
-        compression: "none",
-    },
+    Variant { layout: "packs", compression: "zstd" },
+    Variant { layout: "packs", compression: "none" },
+    Variant { layout: "blob-per-chunk", compression: "zstd" },
+    Variant { layout: "blob-per-chunk", compression: "none" },
 ];
 
 impl Variant {
@@ -56,11 +44,7 @@ impl Variant {
                 .arg(tree)
                 .arg(layout.image(tag)),
         );
-        assert_eq!(
-            digest.text(),
-            layout.digest(tag),
-            "the digest that build prints"
-        );
+        assert_eq!(digest.text(), layout.digest(tag), "the digest that build prints");
         layout
     }
 }
@@ -109,12 +93,7 @@ impl Layout {
     #[track_caller]
     pub fn digest(&self, tag: &str) -> String {
         let found = self.tagged(tag);
-        assert_eq!(
-            found.len(),
-            1,
-            "images tagged {tag} in {}: {found:?}",
-            self.dir.display()
-        );
+        assert_eq!(found.len(), 1, "images tagged {tag} in {}: {found:?}", self.dir.display());
         text(&found[0]["digest"]).to_owned()
     }
 
@@ -164,15 +143,11 @@ pub fn read_json(path: &Path) -> Value {
 /// A JSON value that must be an array.
 #[track_caller]
 pub fn array(value: &Value) -> &[Value] {
-    value
-        .as_array()
-        .unwrap_or_else(|| panic!("not an array: {value}"))
+    value.as_array().unwrap_or_else(|| panic!("not an array: {value}"))
 }
 
 /// A JSON value that must be a string.
 #[track_caller]
 pub fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("not a string: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
 }

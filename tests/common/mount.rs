@@ -42,11 +42,7 @@ impl Mount {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let mut mount = Mount {
-            process,
-            dir,
-            point,
-        };
+        let mut mount = Mount { process, dir, point };
         let deadline = Instant::now() + PATIENCE;
         while fs::metadata(&mount.point).unwrap().dev() == device {
             let ended = mount.process.try_wait().unwrap();
@@ -73,10 +69,7 @@ impl Mount {
     fn end(&mut self) -> Result<(), String> {
         let ended = |process: &mut Child| process.try_wait().unwrap().is_some();
         if ended(&mut self.process) {
-            return Err(format!(
-                "the reference ended before its time\n{}",
-                self.log()
-            ));
+            return Err(format!("the reference ended before its time\n{}", self.log()));
         }
         let unmounted = run(Command::new("umount").arg(&self.point));
         if !unmounted.status.success() {

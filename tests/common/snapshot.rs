@@ -37,20 +37,12 @@ impl Snapshot {
 
     /// Also says where regular files have data.
     pub fn with_holes(dir: &Path) -> Snapshot {
-        Walk {
-            holes: true,
-            ..Walk::default()
-        }
-        .start(dir)
+        Walk { holes: true, ..Walk::default() }.start(dir)
     }
 
     /// Asks for each of these names, where `of` asks directories for theirs.
     pub fn by_lookup(dir: &Path, names: &Snapshot) -> Snapshot {
-        Walk {
-            names: Some(names),
-            ..Walk::default()
-        }
-        .start(dir)
+        Walk { names: Some(names), ..Walk::default() }.start(dir)
     }
 
     /// The same tree without these facts.
@@ -89,9 +81,7 @@ impl Snapshot {
                 (Some(expected), Some(found)) => {
                     for fact in merged(expected, found) {
                         let show = |facts: &Facts| {
-                            facts
-                                .get(fact)
-                                .map_or("nothing".to_owned(), |value| value.clone())
+                            facts.get(fact).map_or("nothing".to_owned(), |value| value.clone())
                         };
                         let (expected, found) = (show(expected), show(found));
                         if expected != found {
@@ -103,11 +93,7 @@ impl Snapshot {
                     }
                 }
                 (Some(expected), None) => {
-                    lines.push(format!(
-                        "{}: missing ({})",
-                        path.escape_ascii(),
-                        expected["type"]
-                    ));
+                    lines.push(format!("{}: missing ({})", path.escape_ascii(), expected["type"]));
                 }
                 (None, found) => {
                     let kind = &found.expect("it is in one of the two")["type"];
@@ -205,10 +191,7 @@ impl Walk<'_> {
             }
             _ => {}
         }
-        self.paths
-            .entry((stat.st_dev, stat.st_ino))
-            .or_default()
-            .push(path.to_owned());
+        self.paths.entry((stat.st_dev, stat.st_ino)).or_default().push(path.to_owned());
         self.found.insert(path.to_owned(), facts);
     }
 
@@ -220,14 +203,8 @@ impl Walk<'_> {
             b"." => Vec::new(),
             _ => [path, b"/"].concat(),
         };
-        let names = names
-            .0
-            .keys()
-            .filter_map(|path| path.strip_prefix(prefix.as_slice()));
-        names
-            .filter(|name| *name != b"." && !name.contains(&b'/'))
-            .map(<[u8]>::to_vec)
-            .collect()
+        let names = names.0.keys().filter_map(|path| path.strip_prefix(prefix.as_slice()));
+        names.filter(|name| *name != b"." && !name.contains(&b'/')).map(<[u8]>::to_vec).collect()
     }
 }
 
@@ -240,10 +217,7 @@ fn facts(stat: &Stat) -> Facts {
     add("mode", format!("{:04o}", stat.st_mode & 0o7777));
     add("uid", stat.st_uid.to_string());
     add("gid", stat.st_gid.to_string());
-    add(
-        "mtime",
-        format!("{} s + {} ns", stat.st_mtime, stat.st_mtime_nsec),
-    );
+    add("mtime", format!("{} s + {} ns", stat.st_mtime, stat.st_mtime_nsec));
     if kind != FileType::Directory {
         add("nlink", stat.st_nlink.to_string());
     }
@@ -251,10 +225,7 @@ fn facts(stat: &Stat) -> Facts {
         add("size", stat.st_size.to_string());
     }
     if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
-        let (major, minor) = (
-            rustix::fs::major(stat.st_rdev),
-            rustix::fs::minor(stat.st_rdev),
-        );
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         add("rdev", format!("{major}:{minor}"));
     }
     facts
@@ -266,9 +237,7 @@ fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut list = vec![0; 64 * KIB];
     let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap();
     let mut value = vec![0; 64 * KIB];
-    let names = list[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty());
+    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names
         .map(|name| {
             let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();

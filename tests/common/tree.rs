@@ -114,24 +114,15 @@ fn contents(dir: &Path) {
         ("random-1M", random(6, 1024 * KIB)),
         // The same bytes again, and shifted: chunks are found again.
         ("random-1M-again", random(6, 1024 * KIB)),
-        (
-            "random-1M-shifted",
-            [lines(5000), random(6, 1024 * KIB)].concat(),
-        ),
+        ("random-1M-shifted", [lines(5000), random(6, 1024 * KIB)].concat()),
         ("zeros-below-run", zeros(ZERO_RUN - 1)),
         ("zeros-run", zeros(ZERO_RUN)),
         ("zeros-above-run", zeros(ZERO_RUN + 1)),
         ("zeros-1M", zeros(1024 * KIB)),
         ("zeros-below-run-inside", with_zeros_inside(ZERO_RUN - 1)),
         ("zeros-run-inside", with_zeros_inside(ZERO_RUN)),
-        (
-            "zeros-run-at-start",
-            [zeros(ZERO_RUN), random(7, 5000)].concat(),
-        ),
-        (
-            "zeros-run-at-end",
-            [random(8, 5000), zeros(ZERO_RUN)].concat(),
-        ),
+        ("zeros-run-at-start", [zeros(ZERO_RUN), random(7, 5000)].concat()),
+        ("zeros-run-at-end", [random(8, 5000), zeros(ZERO_RUN)].concat()),
     ];
     for (name, bytes) in files {
         fs::write(dir.join(name), bytes).unwrap();
@@ -142,17 +133,9 @@ fn contents(dir: &Path) {
         ("hole-of-one-block", 4 * KIB, vec![]),
         ("hole-odd-length", 300 * KIB + 1, vec![]),
         ("hole-at-start", 512 * KIB, vec![(508 * KIB, data())]),
-        (
-            "hole-in-the-middle",
-            512 * KIB,
-            vec![(0, data()), (508 * KIB, data())],
-        ),
+        ("hole-in-the-middle", 512 * KIB, vec![(0, data()), (508 * KIB, data())]),
         ("hole-at-end", 512 * KIB, vec![(0, data())]),
-        (
-            "holes-everywhere",
-            2048 * KIB,
-            vec![(700 * KIB, data()), (1000 * KIB, lines(200 * KIB))],
-        ),
+        ("holes-everywhere", 2048 * KIB, vec![(700 * KIB, data()), (1000 * KIB, lines(200 * KIB))]),
     ];
     for (name, len, data) in sparse_files {
         sparse(&dir.join(name), len, &data);
@@ -238,11 +221,7 @@ fn hard_links(root: &Path) {
 
 fn many(dir: &Path) {
     for number in 0..MANY {
-        fs::write(
-            dir.join(format!("{number}")),
-            format!("{number}").repeat(number % 50),
-        )
-        .unwrap();
+        fs::write(dir.join(format!("{number}")), format!("{number}").repeat(number % 50)).unwrap();
     }
 }
 
@@ -262,9 +241,7 @@ fn privileged_attributes(dir: &Path) {
     let file = dir.join("file");
     fs::write(&file, "content").unwrap();
     // CAP_NET_BIND_SERVICE, permitted and effective (VFS_CAP_REVISION_2).
-    let capability = [0x0200_0001_u32, 1 << 10, 0, 0, 0]
-        .map(u32::to_le_bytes)
-        .concat();
+    let capability = [0x0200_0001_u32, 1 << 10, 0, 0, 0].map(u32::to_le_bytes).concat();
     set_xattr(&file, b"security.capability", &capability);
     set_xattr(&file, ACL_ACCESS.as_bytes(), &acl());
     let with_acl = mkdir(&dir.join("dir"));
@@ -304,13 +281,9 @@ fn acl() -> Vec<u8> {
 fn owners(dir: &Path) {
     // The largest id is 2^32 - 2: one more means "leave it".
     let largest = u32::MAX - 1;
-    for (uid, gid) in [
-        (1000, 1000),
-        (0, 5),
-        (65534, 0),
-        (1 << 31, 3_000_000_000),
-        (largest, largest),
-    ] {
+    for (uid, gid) in
+        [(1000, 1000), (0, 5), (65534, 0), (1 << 31, 3_000_000_000), (largest, largest)]
+    {
         let file = dir.join(format!("file-{uid}-{gid}"));
         fs::write(&file, "content").unwrap();
         let link = dir.join(format!("symlink-{uid}-{gid}"));
@@ -382,10 +355,7 @@ pub fn set_times(root: &Path) {
             tv_sec: SECONDS[*count % SECONDS.len()] + *count as i64,
             tv_nsec: (*count as i64 * 123_456_789 + 1) % 1_000_000_000,
         };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
+        let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         *count += 1;
     }
@@ -412,7 +382,5 @@ pub fn children(dir: &OwnedFd) -> Vec<Vec<u8>> {
 /// A path to `name` in an open directory, for system calls that take no such
 /// directory.
 pub fn path_in(dir: BorrowedFd, name: &OsStr) -> PathBuf {
-    Path::new("/proc/self/fd")
-        .join(dir.as_raw_fd().to_string())
-        .join(name)
+    Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name)
 }
