@@ -83,6 +83,10 @@ pub fn fsck(path: &Path, name: Option<&Name>, monitor: &Monitor<'_>) -> Result<F
         Some(name) => {
             let (label, descriptor) = named(&layout, name)?;
             check.collect(&label, &descriptor);
+            // Whoever names an image expects one of ours.
+            if let Err(error) = Manifest::find(&layout, name, None) {
+                check.find(Severity::Error, error.to_string(), [&label]);
+            }
             1
         }
         None => check.collect_all()?,
@@ -126,7 +130,8 @@ enum Role {
 /// A blob that some image refers to.
 #[derive(Debug)]
 struct Referenced {
-    descriptor: Descriptor,
+    /// One for each size and type that is claimed.
+    descriptors: Vec<Descriptor>,
     roles: BTreeSet<Role>,
     tags: BTreeSet<String>,
     /// Whether size and digest are right.
@@ -207,35 +212,42 @@ impl Check<'_> {
 
     fn note(&mut self, label: &str, descriptor: &Descriptor, role: Role) {
         let entry = self.blobs.entry(descriptor.digest).or_insert_with(|| Referenced {
-            descriptor: descriptor.clone(),
+            descriptors: Vec::new(),
             roles: BTreeSet::new(),
             tags: BTreeSet::new(),
             sound: false,
             verity: None,
         });
+        if !entry.descriptors.contains(descriptor) {
+            entry.descriptors.push(descriptor.clone());
+        }
         entry.roles.insert(role);
         entry.tags.insert(label.to_owned());
     }
 
     /// Checks the digest of each blob; tells how many blobs and bytes that was.
     fn check_blobs(&mut self, monitor: &Monitor<'_>) -> Result<(u64, u64)> {
-        let total =
-            self.blobs.values().map(|blob| blob.descriptor.size).fold(0, u64::saturating_add);
+        let size = |blob: &Referenced| blob.descriptors[0].size;
+        let total = self.blobs.values().map(size).fold(0, u64::saturating_add);
         let mut done = 0;
         for digest in self.blobs.keys().copied().collect::<Vec<_>>() {
-            let expected = self.blobs[&digest].descriptor.size;
             let result = check_digest(self.layout, &digest);
-            let tags = self.blobs[&digest].tags.clone();
+            let blob = self.blobs.get_mut(&digest).expect("it was just looked at");
+            let tags = blob.tags.clone();
             match result {
                 Ok((size, verity)) => {
                     done += size;
-                    let blob = self.blobs.get_mut(&digest).expect("it was just looked at");
                     (blob.sound, blob.verity) = (true, Some(verity));
-                    if size != expected {
+                    for wrong in blob.descriptors.clone().iter().filter(|d| d.size != size) {
+                        // The reference gives data blobs the size before compression.
+                        let is_data = [media_type::DATA, media_type::DATA_ZSTD]
+                            .contains(&wrong.media_type.as_str());
+                        let severity = if is_data { Severity::Warning } else { Severity::Error };
+                        let claimed = wrong.size;
                         let message = format!(
-                            "the blob {digest} has {size} bytes, and its descriptor says {expected}"
+                            "the blob {digest} has {size} bytes, and its descriptor says {claimed}"
                         );
-                        self.find(Severity::Warning, message, &tags);
+                        self.find(severity, message, &tags);
                     }
                 }
                 Err(error) => self.find(Severity::Error, error.to_string(), &tags),
@@ -251,7 +263,7 @@ impl Check<'_> {
             .blobs
             .values()
             .filter(|blob| blob.sound && blob.roles.contains(&Role::Rootfs))
-            .map(|blob| (blob.descriptor.clone(), blob.tags.clone()))
+            .map(|blob| (blob.descriptors[0].clone(), blob.tags.clone()))
             .collect();
         let mut data: BTreeMap<(Digest, bool), u64> = BTreeMap::new();
         for (descriptor, tags) in roots {
@@ -316,8 +328,10 @@ impl Check<'_> {
         let manifests: Vec<_> = self
             .blobs
             .values()
-            .filter(|blob| blob.sound && blob.descriptor.media_type == media_type::MANIFEST)
-            .map(|blob| (blob.descriptor.digest, blob.tags.clone()))
+            .filter(|blob| blob.sound)
+            .flat_map(|blob| blob.descriptors.iter().map(|descriptor| (descriptor, &blob.tags)))
+            .filter(|(descriptor, _)| descriptor.media_type == media_type::MANIFEST)
+            .map(|(descriptor, tags)| (descriptor.digest, tags.clone()))
             .collect();
         for (digest, tags) in manifests {
             let reference = Name::Digest(digest);

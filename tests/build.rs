@@ -340,7 +340,7 @@ fn looking_into_an_image() {
     for (command, path, expected) in [
         ("cat", "etc/none", "there is no 'none'"),
         ("cat", "etc/motd/x", "not a directory"),
-        ("cat", "etc", "is not a regular file"),
+        ("cat", "etc", "'etc' in the image: not a regular file"),
         ("cat", "loop", "too many symbolic links"),
         ("ls", "none", "there is no 'none'"),
     ] {

@@ -55,6 +55,13 @@ impl ImageConfig {
     /// The diff IDs are the layers' digests themselves: there is nothing to unpack.
     pub fn new(options: &ConfigOptions, history: &HistoryEntry, layers: &[Digest]) -> Result<Self> {
         const GIVEN: &str = "the configuration to start from";
+        for (what, text) in
+            [("architecture", &options.architecture), ("operating system", &options.os)]
+        {
+            if text.as_ref().is_some_and(String::is_empty) {
+                return Err(Error::invalid(format!("an empty {what}")));
+            }
+        }
         let mut config = match &options.start {
             Some(bytes) => Self::parse(bytes, GIVEN).map_err(|e| Error::invalid(e.to_string()))?,
             None => ImageConfig { document: json!({}) },

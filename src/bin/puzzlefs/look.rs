@@ -9,7 +9,7 @@ use puzzlefs::image::OpenOptions;
 use puzzlefs::layout::time_of;
 use puzzlefs::progress::Monitor;
 use puzzlefs::tree::{Ino, Kind};
-use puzzlefs::{Error, fsck, image, inspect};
+use puzzlefs::{Error, ErrorKind, fsck, image, inspect};
 use serde_json::{Value, json};
 
 use crate::args::{Cat, Fsck, Image, Inspect, Ls};
@@ -222,6 +222,10 @@ pub fn cat(args: Cat) -> Result<ExitCode, Failure> {
     const WINDOW: usize = 1024 * 1024;
     let image = open(&args.image, !args.no_verify)?;
     let ino = image.resolve(&args.path)?;
+    if image.tree().inode(ino).file().is_none() {
+        let message = format!("'{}' in the image: not a regular file", args.path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message).into());
+    }
     let mut out = io::stdout().lock();
     let mut buffer = vec![0; WINDOW];
     let mut offset = 0;
