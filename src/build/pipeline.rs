@@ -24,6 +24,7 @@ use crate::pack::{
 };
 use crate::progress::{Monitor, Progress, Stage};
 use crate::source::Source;
+use crate::sys::thread;
 
 /// How many streams a reader may be ahead of the assembler, each with up to two batches.
 const STREAMS_AHEAD: usize = 4;
@@ -91,12 +92,13 @@ pub fn store<S: Source>(
 
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(move || read(source, queue));
+            thread::spawn(scope, move || read(source, queue))?;
             let jobs = job_receiver.clone();
-            scope.spawn(move || compress(settings.compression, &jobs));
+            thread::spawn(scope, move || compress(settings.compression, &jobs))?;
         }
         drop(job_receiver);
-        let writer = scope.spawn(|| write(event_receiver, settings.compression, staging));
+        let writer =
+            thread::spawn(scope, || write(event_receiver, settings.compression, staging))?;
 
         let assembler = Assembler::new(inodes, settings, jobs, events);
         let assembled = assembler.run(order, monitor);
