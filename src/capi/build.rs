@@ -5,8 +5,8 @@ use std::ffi::{c_char, c_void};
 use std::mem::size_of;
 
 use super::progress::{puzzlefs_progress_fn, reporter};
-use super::{ret, symbol_version, utils};
 use super::{puzzlefs_error, puzzlefs_status};
+use super::{ret, symbol_version, utils};
 use crate::build::{BuildOptions, BuildReport, DataLayout, build};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{ConfigOptions, Reference};
@@ -218,7 +218,9 @@ pub unsafe extern "C" fn puzzlefs_build(
             let result = utils::optional_slot(result, "result")?;
             let report = reporter(options.progress, options.data);
             let built = build(rootfs, &image, &options.to_core()?, &Monitor::new(&report))?;
-            result.map(|slot| slot.fill(built.into()));
+            if let Some(slot) = result {
+                slot.fill(built.into());
+            }
             Ok(())
         })
     }
@@ -237,8 +239,16 @@ impl puzzlefs_build_options {
                 scan: ScanOptions {
                     exclude: utils::texts(self.exclude, "options.exclude")?,
                     one_file_system: has(PUZZLEFS_BUILD_ONE_FILE_SYSTEM),
-                    owner: utils::given(has(PUZZLEFS_BUILD_HAS_OWNER), (self.uid, self.gid), "options.uid and gid")?,
-                    clamp_mtime: utils::given(has(PUZZLEFS_BUILD_HAS_CLAMP_MTIME), self.clamp_mtime, "options.clamp_mtime")?,
+                    owner: utils::given(
+                        has(PUZZLEFS_BUILD_HAS_OWNER),
+                        (self.uid, self.gid),
+                        "options.uid and gid",
+                    )?,
+                    clamp_mtime: utils::given(
+                        has(PUZZLEFS_BUILD_HAS_CLAMP_MTIME),
+                        self.clamp_mtime,
+                        "options.clamp_mtime",
+                    )?,
                     selinux: has(PUZZLEFS_BUILD_SELINUX),
                 },
                 compression: self.compression(has(PUZZLEFS_BUILD_HAS_COMPRESSION_LEVEL))?,
@@ -251,7 +261,11 @@ impl puzzlefs_build_options {
                     os: utils::text(self.os, "options.os")?,
                 },
                 annotations: pairs(utils::texts(self.annotations, "options.annotations")?)?,
-                created: utils::given(has(PUZZLEFS_BUILD_HAS_CREATED), self.created, "options.created")?,
+                created: utils::given(
+                    has(PUZZLEFS_BUILD_HAS_CREATED),
+                    self.created,
+                    "options.created",
+                )?,
                 author: utils::text(self.author, "options.author")?,
                 created_by: utils::text(self.created_by, "options.created_by")?,
                 comment: utils::text(self.comment, "options.comment")?,
@@ -294,7 +308,9 @@ fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>> {
     let mut texts = texts.into_iter();
     while let Some(key) = texts.next() {
         let value = texts.next().ok_or_else(|| {
-            Error::invalid(format!("'options.annotations' ends with a key, '{key}', without a value"))
+            Error::invalid(format!(
+                "'options.annotations' ends with a key, '{key}', without a value"
+            ))
         })?;
         pairs.insert(key, value);
     }

@@ -134,7 +134,9 @@ pub unsafe extern "C" fn puzzlefs_image_extract(
             for lost in &extracted.lost {
                 options.tell(lost);
             }
-            result.map(|slot| slot.fill(extracted.into()));
+            if let Some(slot) = result {
+                slot.fill(extracted.into());
+            }
             Ok(())
         })
     }

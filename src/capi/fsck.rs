@@ -237,7 +237,10 @@ pub unsafe extern "C" fn puzzlefs_fsck_report_finding(
             let slot = utils::slot(finding, "finding")?;
             let found = usize::try_from(index).ok().and_then(|index| report.finding(index));
             slot.fill(found.ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("there is no finding {index} in the report"))
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("there is no finding {index} in the report"),
+                )
             })?);
             Ok(())
         })

@@ -571,9 +571,11 @@ impl OpenImage {
     }
 
     fn entries(&self, ino: Ino) -> Result<&[Entry]> {
-        self.image.tree().inode(ino).entries().ok_or_else(|| {
-            Error::invalid(format!("inode {} is not a directory", ino.get()))
-        })
+        self.image
+            .tree()
+            .inode(ino)
+            .entries()
+            .ok_or_else(|| Error::invalid(format!("inode {} is not a directory", ino.get())))
     }
 
     fn mode(&self, ino: Ino) -> u32 {

@@ -103,7 +103,9 @@ pub unsafe fn bytes<'a>(start: *const u8, length: usize, name: &str) -> Result<O
         (true, 0) => Ok(None),
         (true, _) => Err(null(name)),
         // SAFETY: not NULL, of a length that a slice may have, and the caller promises the rest.
-        (false, _) => fits(length, name).map(|()| Some(unsafe { std::slice::from_raw_parts(start, length) })),
+        (false, _) => {
+            fits(length, name).map(|()| Some(unsafe { std::slice::from_raw_parts(start, length) }))
+        }
     }
 }
 
