@@ -20,7 +20,7 @@ impl Digest {
 
     /// The digest of everything that `reader` gives.
     pub fn of_reader(reader: &mut impl Read) -> io::Result<Self> {
-        let mut hasher = Hasher::new();
+        let mut hasher = Hasher::default();
         let mut buffer = vec![0; 256 * 1024];
         loop {
             match reader.read(&mut buffer) {
@@ -73,15 +73,10 @@ impl FromStr for Digest {
 }
 
 /// Makes a [`Digest`] of bytes that come in parts.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// A hasher that has seen nothing.
-    pub fn new() -> Self {
-        Hasher(Sha256::new())
-    }
-
     /// The next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -96,20 +91,16 @@ impl Hasher {
 /// The fs-verity digest of a file with this content, as the kernel computes it for SHA-256 and
 /// blocks of 4 KiB without a salt.
 pub fn fs_verity(content: &[u8]) -> [u8; 32] {
-    let mut verity = FsVerity::new();
+    let mut verity = FsVerity::default();
     verity.update(content);
     verity.finish()
 }
 
 /// Makes an fs-verity digest of bytes that come in parts.
+#[derive(Default)]
 pub struct FsVerity(::fs_verity::FsVeritySha256<[u8; 0]>);
 
 impl FsVerity {
-    /// A digest of nothing yet.
-    pub fn new() -> Self {
-        FsVerity(::fs_verity::FsVerityDigest::new())
-    }
-
     /// The next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         sha2::digest::Update::update(&mut self.0, bytes);

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::dirs::{self, Dirs};
+use crate::sys::remove::remove_content;
 use crate::sys::thread;
 use crate::sys::xattr::Place;
 use crate::tree::{Device, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree};
@@ -105,18 +106,8 @@ fn make_target(target: &Path) -> Result<bool> {
 /// Removes what was extracted. A failure is only logged: there is an error to be told already.
 fn clean(target: &Path, created: bool) {
     let remove = || -> std::io::Result<()> {
-        if created {
-            return std::fs::remove_dir_all(target);
-        }
-        for entry in std::fs::read_dir(target)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
-            } else {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
+        remove_content(File::open(target)?.as_fd())?;
+        if created { std::fs::remove_dir(target) } else { Ok(()) }
     };
     if let Err(error) = remove() {
         tracing::warn!("cannot remove what was extracted to '{}': {error}", target.display());
@@ -231,9 +222,7 @@ impl<'a> Extraction<'a> {
         };
         const NO_DEVICE: Device = Device { major: 0, minor: 0 };
         let result = match &node.inode.kind {
-            Kind::Directory(_) => {
-                rustix::fs::mkdirat(dir, node.name, Mode::from_raw_mode(0o700))
-            }
+            Kind::Directory(_) => rustix::fs::mkdirat(dir, node.name, Mode::from_raw_mode(0o700)),
             Kind::Symlink(target) => rustix::fs::symlinkat(&**target, dir, node.name),
             Kind::Fifo => mknod(FileType::Fifo, NO_DEVICE),
             Kind::Socket => mknod(FileType::Socket, NO_DEVICE),
@@ -405,15 +394,15 @@ impl<'a> Extraction<'a> {
         }
         let mode = Mode::from_raw_mode((*permissions).into());
         match place {
-            Place::Open(fd) => rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?,
+            Place::Open(fd) => {
+                rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?
+            }
             Place::Named(..) if matches!(node.inode.kind, Kind::Symlink(_)) => {}
             Place::Named(dir, name) => rustix::fs::chmodat(dir, name, mode, AtFlags::empty())
                 .map_err(failed("change the mode of"))?,
         }
-        let times = Timestamps {
-            last_access: timespec(*mtime),
-            last_modification: timespec(*mtime),
-        };
+        let times =
+            Timestamps { last_access: timespec(*mtime), last_modification: timespec(*mtime) };
         match place {
             Place::Open(fd) => rustix::fs::futimens(fd, &times),
             Place::Named(dir, name) => {

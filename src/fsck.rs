@@ -83,6 +83,10 @@ pub fn fsck(path: &Path, name: Option<&Name>, monitor: &Monitor<'_>) -> Result<F
         Some(name) => {
             let (label, descriptor) = named(&layout, name)?;
             check.collect(&label, &descriptor);
+            // Whoever names an image expects one of ours.
+            if let Err(error) = Manifest::find(&layout, name, None) {
+                check.find(Severity::Error, error.to_string(), [&label]);
+            }
             1
         }
         None => check.collect_all()?,
@@ -126,7 +130,8 @@ enum Role {
 /// A blob that some image refers to.
 #[derive(Debug)]
 struct Referenced {
-    descriptor: Descriptor,
+    /// One for each size and type that is claimed.
+    descriptors: Vec<Descriptor>,
     roles: BTreeSet<Role>,
     tags: BTreeSet<String>,
     /// Whether size and digest are right.
@@ -191,7 +196,8 @@ impl Check<'_> {
     }
 
     fn note_layers(&mut self, label: &String, layers: &[Descriptor]) {
-        let is_puzzlefs = layers.first().is_some_and(|first| first.media_type == media_type::ROOTFS);
+        let is_puzzlefs =
+            layers.first().is_some_and(|first| first.media_type == media_type::ROOTFS);
         let mut seen = HashSet::new();
         for layer in layers {
             let is_rootfs = layer.media_type == media_type::ROOTFS;
@@ -206,32 +212,42 @@ impl Check<'_> {
 
     fn note(&mut self, label: &str, descriptor: &Descriptor, role: Role) {
         let entry = self.blobs.entry(descriptor.digest).or_insert_with(|| Referenced {
-            descriptor: descriptor.clone(),
+            descriptors: Vec::new(),
             roles: BTreeSet::new(),
             tags: BTreeSet::new(),
             sound: false,
             verity: None,
         });
+        if !entry.descriptors.contains(descriptor) {
+            entry.descriptors.push(descriptor.clone());
+        }
         entry.roles.insert(role);
         entry.tags.insert(label.to_owned());
     }
 
     /// Checks the digest of each blob; tells how many blobs and bytes that was.
     fn check_blobs(&mut self, monitor: &Monitor<'_>) -> Result<(u64, u64)> {
-        let total = self.blobs.values().map(|blob| blob.descriptor.size).fold(0, u64::saturating_add);
+        let size = |blob: &Referenced| blob.descriptors[0].size;
+        let total = self.blobs.values().map(size).fold(0, u64::saturating_add);
         let mut done = 0;
         for digest in self.blobs.keys().copied().collect::<Vec<_>>() {
-            let expected = self.blobs[&digest].descriptor.size;
             let result = check_digest(self.layout, &digest);
-            let tags = self.blobs[&digest].tags.clone();
+            let blob = self.blobs.get_mut(&digest).expect("it was just looked at");
+            let tags = blob.tags.clone();
             match result {
                 Ok((size, verity)) => {
                     done += size;
-                    let blob = self.blobs.get_mut(&digest).expect("it was just looked at");
                     (blob.sound, blob.verity) = (true, Some(verity));
-                    if size != expected {
-                        let message = format!("the blob {digest} has {size} bytes, and its descriptor says {expected}");
-                        self.find(Severity::Warning, message, &tags);
+                    for wrong in blob.descriptors.clone().iter().filter(|d| d.size != size) {
+                        // The reference gives data blobs the size before compression.
+                        let is_data = [media_type::DATA, media_type::DATA_ZSTD]
+                            .contains(&wrong.media_type.as_str());
+                        let severity = if is_data { Severity::Warning } else { Severity::Error };
+                        let claimed = wrong.size;
+                        let message = format!(
+                            "the blob {digest} has {size} bytes, and its descriptor says {claimed}"
+                        );
+                        self.find(severity, message, &tags);
                     }
                 }
                 Err(error) => self.find(Severity::Error, error.to_string(), &tags),
@@ -247,14 +263,16 @@ impl Check<'_> {
             .blobs
             .values()
             .filter(|blob| blob.sound && blob.roles.contains(&Role::Rootfs))
-            .map(|blob| (blob.descriptor.clone(), blob.tags.clone()))
+            .map(|blob| (blob.descriptors[0].clone(), blob.tags.clone()))
             .collect();
         let mut data: BTreeMap<(Digest, bool), u64> = BTreeMap::new();
         for (descriptor, tags) in roots {
             let rootfs = self
                 .layout
                 .open_blob(&descriptor.digest)
-                .and_then(|(_, size)| self.layout.read_blob(&Descriptor { size, ..descriptor.clone() }, "rootfs"))
+                .and_then(|(_, size)| {
+                    self.layout.read_blob(&Descriptor { size, ..descriptor.clone() }, "rootfs")
+                })
                 .and_then(|bytes| format::decode(&bytes))
                 .map_err(|error| error.context(format_args!("the rootfs {}", descriptor.digest)));
             match rootfs {
@@ -289,11 +307,15 @@ impl Check<'_> {
             let actual = self.blobs.get(&blob.digest).and_then(|known| known.verity);
             match (rootfs.verity.get(&blob.digest), actual) {
                 (None, _) => {
-                    let message = format!("the metadata has no fs-verity digest of the blob {}", blob.digest);
+                    let message =
+                        format!("the metadata has no fs-verity digest of the blob {}", blob.digest);
                     self.find(Severity::Warning, message, tags);
                 }
                 (Some(listed), Some(actual)) if *listed != actual => {
-                    let message = format!("the metadata's fs-verity digest of the blob {} is wrong", blob.digest);
+                    let message = format!(
+                        "the metadata's fs-verity digest of the blob {} is wrong",
+                        blob.digest
+                    );
                     self.find(Severity::Warning, message, tags);
                 }
                 _ => {}
@@ -306,8 +328,10 @@ impl Check<'_> {
         let manifests: Vec<_> = self
             .blobs
             .values()
-            .filter(|blob| blob.sound && blob.descriptor.media_type == media_type::MANIFEST)
-            .map(|blob| (blob.descriptor.digest, blob.tags.clone()))
+            .filter(|blob| blob.sound)
+            .flat_map(|blob| blob.descriptors.iter().map(|descriptor| (descriptor, &blob.tags)))
+            .filter(|(descriptor, _)| descriptor.media_type == media_type::MANIFEST)
+            .map(|(descriptor, tags)| (descriptor.digest, tags.clone()))
             .collect();
         for (digest, tags) in manifests {
             let reference = Name::Digest(digest);
@@ -367,7 +391,7 @@ impl Check<'_> {
 fn check_digest(layout: &Layout, digest: &Digest) -> Result<(u64, [u8; 32])> {
     use std::io::Read;
     let (mut file, size) = layout.open_blob(digest)?;
-    let (mut hasher, mut verity) = (Hasher::new(), FsVerity::new());
+    let (mut hasher, mut verity) = (Hasher::default(), FsVerity::default());
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buffer) {

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::chunk::Extent;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::format::{Blob, Rootfs, file_size};
 use crate::image::Image;
@@ -23,8 +24,8 @@ pub fn inspect(image: &Image) -> Result<Value> {
         "annotations": manifest.annotations,
         "config": image.config(),
         "inodes": inodes(image.rootfs()),
-        "bytes": bytes(image)?,
-        "blobs": blobs(image)?,
+        "bytes": bytes(image),
+        "blobs": blobs(image),
         "shared": shared(image)?,
     }))
 }
@@ -61,34 +62,38 @@ fn inodes(rootfs: &Rootfs) -> Value {
     })
 }
 
-fn bytes(image: &Image) -> Result<Value> {
+fn bytes(image: &Image) -> Value {
     let files = image.tree().inodes().iter().filter_map(|inode| inode.file());
     let extents: usize = files.clone().map(|extents| extents.len()).sum();
-    Ok(json!({
+    json!({
         "files": files.map(|extents| file_size(extents)).fold(0, u64::saturating_add),
         "extents": extents,
         "metadata": image.metadata_size(),
-        "data": sizes(image)?.iter().sum::<u64>(),
-    }))
+        "data": sizes(image).iter().sum::<u64>(),
+    })
 }
 
 /// The sizes of the data blobs as they are in the layout; 0 for one that is missing.
-fn sizes(image: &Image) -> Result<Vec<u64>> {
-    let size = |blob: &Blob| Ok(image.layout().blob_size(&blob.digest)?.unwrap_or(0));
-    image.rootfs().blobs.iter().map(size).collect()
+fn sizes(image: &Image) -> Vec<u64> {
+    image.rootfs().blobs.iter().map(|blob| size(image, &blob.digest)).collect()
 }
 
-fn blobs(image: &Image) -> Result<Value> {
-    let sizes = sizes(image)?;
+/// What is no file is as good as missing here; fsck tells more of it.
+fn size(image: &Image, digest: &Digest) -> u64 {
+    image.layout().blob_size(digest).ok().flatten().unwrap_or(0)
+}
+
+fn blobs(image: &Image) -> Value {
+    let sizes = sizes(image);
     let compressed = image.rootfs().blobs.iter().filter(|blob| blob.compressed).count();
     let missing = sizes.iter().filter(|&&size| size == 0).count();
-    Ok(json!({
+    json!({
         "count": sizes.len(),
         "compressed": compressed,
         "missing": missing,
         "smallest": sizes.iter().min(),
         "largest": sizes.iter().max(),
-    }))
+    })
 }
 
 /// What the image shares with each other image of the layout.
@@ -103,12 +108,8 @@ fn shared(image: &Image) -> Result<Value> {
         }
         let Ok(other) = ReferencedBlobs::read(image.layout(), &descriptor) else { continue };
         let layers: HashSet<Descriptor> = other.images.into_iter().flatten().collect();
-        let common: Vec<_> =
-            layers.iter().filter(|layer| own.contains(&layer.digest)).collect();
-        let mut bytes = 0;
-        for layer in &common {
-            bytes += image.layout().blob_size(&layer.digest)?.unwrap_or(0);
-        }
+        let common: Vec<_> = layers.iter().filter(|layer| own.contains(&layer.digest)).collect();
+        let bytes: u64 = common.iter().map(|layer| size(image, &layer.digest)).sum();
         shared.push(json!({ "tag": tag, "blobs": common.len(), "bytes": bytes }));
     }
     Ok(Value::Array(shared))
@@ -133,7 +134,7 @@ pub fn parse_dump(text: &str) -> Result<Rootfs> {
         let digest = parts.next()?;
         let (offset, length) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let plain = digest.strip_suffix("+zstd");
-        let digest = crate::digest::Digest::from_hex(plain.unwrap_or(digest))?;
+        let digest = Digest::from_hex(plain.unwrap_or(digest))?;
         let blob = Blob { digest, compressed: plain.is_some() };
         let mut blobs = blobs.borrow_mut();
         let number = blobs.iter().position(|known| *known == blob).unwrap_or_else(|| {

@@ -193,14 +193,14 @@ impl BuildOptions {
         match self.threads {
             None => Ok(std::thread::available_parallelism().map_or(1, |count| count.get().min(16))),
             Some(threads @ 1..=MAX) => Ok(threads),
-            Some(threads) => {
-                Err(Error::invalid(format!("{threads} threads: expected 1 to {MAX}")))
-            }
+            Some(threads) => Err(Error::invalid(format!("{threads} threads: expected 1 to {MAX}"))),
         }
     }
 
     fn created<F>(&self, tree: &Tree<F>) -> Result<i64> {
-        if let Some(created) = self.created.map_or_else(source_date_epoch, |given| Ok(Some(given)))? {
+        if let Some(created) =
+            self.created.map_or_else(source_date_epoch, |given| Ok(Some(given)))?
+        {
             return Ok(created);
         }
         let newest = tree.inodes().iter().map(|inode| inode.metadata.mtime.seconds).max();

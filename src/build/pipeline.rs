@@ -15,7 +15,9 @@ use std::sync::Mutex;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::chunk::{Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream};
+use crate::chunk::{
+    Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream,
+};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout::Staging;
@@ -97,8 +99,7 @@ pub fn store<S: Source>(
             thread::spawn(scope, move || compress(settings.compression, &jobs))?;
         }
         drop(job_receiver);
-        let writer =
-            thread::spawn(scope, || write(event_receiver, settings.compression, staging))?;
+        let writer = thread::spawn(scope, || write(event_receiver, settings.compression, staging))?;
 
         let assembler = Assembler::new(inodes, settings, jobs, events);
         let assembled = assembler.run(order, monitor);
@@ -238,7 +239,12 @@ struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    fn new(inodes: usize, settings: &'a Settings, jobs: Sender<Job>, events: Sender<Event>) -> Self {
+    fn new(
+        inodes: usize,
+        settings: &'a Settings,
+        jobs: Sender<Job>,
+        events: Sender<Event>,
+    ) -> Self {
         Assembler {
             settings,
             jobs,
@@ -292,8 +298,7 @@ impl<'a> Assembler<'a> {
             let (bytes, after) = rest.split_at(chunk.length as usize);
             rest = after;
             let Place { pack, offset } = self.place(chunk, bytes)?;
-            let extent =
-                Extent { blob: pack, offset: offset.into(), length: chunk.length.into() };
+            let extent = Extent { blob: pack, offset: offset.into(), length: chunk.length.into() };
             let extents = &mut self.extents;
             self.mapper.chunk(extent, ZERO_EXTENTS, &mut |ino, extent| {
                 append(&mut extents[ino.index()], extent);

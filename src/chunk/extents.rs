@@ -38,12 +38,7 @@ impl ExtentMapper {
     }
 
     /// The next chunk of the stream stands at `extent`; `give` gets each file's next extent.
-    pub fn chunk(
-        &mut self,
-        mut extent: Extent,
-        zeros: Zeros,
-        give: &mut dyn FnMut(Ino, Extent),
-    ) {
+    pub fn chunk(&mut self, mut extent: Extent, zeros: Zeros, give: &mut dyn FnMut(Ino, Extent)) {
         while extent.length > 0 {
             self.holes(zeros, give);
             let Some(Segment::Data { ino, length }) = self.pending.front_mut() else {

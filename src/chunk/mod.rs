@@ -33,19 +33,20 @@ pub struct Chunk {
     pub digest: Digest,
 }
 
-/// FastCDC as of 2020, with this library's chunk sizes.
+/// FastCDC as of 2020, with this format's chunk sizes.
 pub struct Cutter {
     mask_small: u64,
     mask_large: u64,
 }
 
-impl Cutter {
-    /// The one cutter of this format.
-    pub fn new() -> Self {
+impl Default for Cutter {
+    fn default() -> Self {
         let (mask_small, mask_large) = select_masks(CHUNK_MEAN, Normalization::Level1);
         Cutter { mask_small, mask_large }
     }
+}
 
+impl Cutter {
     /// The length of the first chunk of `data`, which is the rest of the stream, or at least
     /// [`CHUNK_MAX`] bytes of it.
     pub fn cut(&self, data: &[u8]) -> usize {
@@ -72,7 +73,7 @@ mod tests {
             fastcdc::v2020::FastCDC::new(&data, CHUNK_MIN, CHUNK_MEAN, CHUNK_MAX)
                 .map(|chunk| chunk.length)
                 .collect();
-        let cutter = Cutter::new();
+        let cutter = Cutter::default();
         let mut rest = &data[..];
         let mut lengths = Vec::new();
         while !rest.is_empty() {

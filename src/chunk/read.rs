@@ -143,7 +143,7 @@ struct Chunker<'a> {
 
 impl<'a> Chunker<'a> {
     fn new(emit: &'a mut dyn FnMut(Batch) -> Result<()>) -> Self {
-        Chunker { cutter: Cutter::new(), batch: Batch::default(), cut: 0, emit }
+        Chunker { cutter: Cutter::default(), batch: Batch::default(), cut: 0, emit }
     }
 
     fn data(&mut self, ino: Ino, bytes: &[u8]) -> Result<()> {
@@ -179,5 +179,160 @@ impl<'a> Chunker<'a> {
             self.chunk();
         }
         self.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Contents;
+    use proptest::prelude::*;
+
+    /// Files in memory; `sparse` ones tell where their zeros are.
+    struct Memory {
+        files: Vec<Vec<u8>>,
+        inos: Vec<Ino>,
+        sparse: bool,
+    }
+
+    impl Memory {
+        fn new(files: Vec<Vec<u8>>, sparse: bool) -> Self {
+            let root = "/ dir 0755 0:0 0.000000000\n".to_owned();
+            let lines = (0..files.len()).map(|n| format!("/{n:04} fifo 0644 0:0 0.000000000\n"));
+            let text: String = std::iter::once(root).chain(lines).collect();
+            let tree = crate::tree::text::parse(&text, |_| Ok(())).unwrap();
+            let inos = tree.iter().skip(1).map(|(ino, _)| ino).collect();
+            Memory { files, inos, sparse }
+        }
+
+        fn bytes(&self, ino: Ino) -> &[u8] {
+            &self.files[self.inos.iter().position(|known| *known == ino).unwrap()]
+        }
+    }
+
+    impl Source for Memory {
+        fn opener(&self) -> Result<Box<dyn Opener + '_>> {
+            Ok(Box::new(self))
+        }
+
+        fn size(&self, ino: Ino) -> u64 {
+            self.bytes(ino).len() as u64
+        }
+    }
+
+    impl Opener for &Memory {
+        fn open(&mut self, ino: Ino) -> Result<Box<dyn Contents + '_>> {
+            Ok(Box::new((self.bytes(ino), self.sparse)))
+        }
+    }
+
+    impl Contents for (&[u8], bool) {
+        fn data_from(&mut self, offset: u64) -> Result<u64> {
+            let (bytes, sparse) = *self;
+            let zeros = bytes[offset as usize..].iter().take_while(|&&byte| byte == 0).count();
+            Ok(if sparse { offset + zeros as u64 } else { offset })
+        }
+
+        fn read_exact_at(&mut self, buffer: &mut [u8], offset: u64) -> Result<()> {
+            buffer.copy_from_slice(&self.0[offset as usize..][..buffer.len()]);
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is read of these files: the segments, the chunks, the bytes of the stream.
+    fn read(memory: &Memory) -> (Vec<Segment>, Vec<Chunk>, Vec<u8>) {
+        let (mut segments, mut chunks, mut data) = (Vec::new(), Vec::new(), Vec::new());
+        let stream = Stream { files: memory.inos.clone() };
+        let mut opener = memory.opener().unwrap();
+        read_stream(&stream, memory, &mut *opener, &mut |batch: Batch| {
+            let mut position = data.len();
+            data.extend_from_slice(&batch.data);
+            for chunk in &batch.chunks {
+                let end = position + chunk.length as usize;
+                assert_eq!(Digest::of(&data[position..end]), chunk.digest);
+                position = end;
+            }
+            assert_eq!(position, data.len(), "a batch has the bytes of its chunks");
+            for segment in batch.segments {
+                // A batch may end within a file.
+                match (segments.last_mut(), segment) {
+                    (
+                        Some(Segment::Data { ino, length: sum }),
+                        Segment::Data { ino: same, length },
+                    ) if *ino == same => *sum += length,
+                    _ => segments.push(segment),
+                }
+            }
+            chunks.extend(batch.chunks);
+            Ok(())
+        })
+        .unwrap();
+        (segments, chunks, data)
+    }
+
+    /// What the segments ought to be, from the definition.
+    fn expected(memory: &Memory) -> (Vec<Segment>, Vec<u8>) {
+        let (mut segments, mut stream) = (Vec::new(), Vec::new());
+        for &ino in &memory.inos {
+            let bytes = memory.bytes(ino);
+            let is_zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
+            let mut blocks = bytes.chunks(BLOCK).peekable();
+            while let Some(block) = blocks.peek() {
+                let zero = is_zero(block);
+                let mut length = 0;
+                while let Some(block) = blocks.next_if(|block| is_zero(block) == zero) {
+                    length += block.len();
+                }
+                let length = length as u64;
+                if zero && length >= HOLE_MIN {
+                    segments.push(Segment::Hole { ino, length });
+                } else if let Some(Segment::Data { ino: last, length: sum }) = segments.last_mut()
+                    && *last == ino
+                {
+                    *sum += length;
+                } else {
+                    segments.push(Segment::Data { ino, length });
+                }
+            }
+            let mut position = 0;
+            for segment in &segments {
+                match *segment {
+                    Segment::Data { ino: of, length } if of == ino => {
+                        stream.extend_from_slice(&bytes[position..][..length as usize]);
+                        position += length as usize;
+                    }
+                    Segment::Hole { ino: of, length } if of == ino => position += length as usize,
+                    _ => {}
+                }
+            }
+        }
+        (segments, stream)
+    }
+
+    fn file() -> impl Strategy<Value = Vec<u8>> {
+        let run = (prop_oneof![Just(0_u8), any::<u8>()], 1..5_usize, prop::bool::ANY);
+        let run = run.prop_map(|(byte, blocks, odd)| {
+            let length = blocks * 32 * 1024 + if odd { 1234 } else { 0 };
+            (0..length).map(|at| if byte == 0 { 0 } else { byte ^ (at * at >> 7) as u8 }).collect()
+        });
+        prop::collection::vec(run, 0..6).prop_map(|runs: Vec<Vec<u8>>| runs.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn segments_are_those_of_the_definition(files in prop::collection::vec(file(), 1..4)) {
+            let memory = Memory::new(files.clone(), false);
+            let (segments, chunks, data) = read(&memory);
+            let (expected_segments, expected_data) = expected(&memory);
+            prop_assert_eq!(&segments, &expected_segments);
+            prop_assert!(data == expected_data, "the stream's bytes");
+            let sparse = read(&Memory::new(files, true));
+            prop_assert_eq!((segments, chunks), (sparse.0, sparse.1), "how it is stored");
+        }
     }
 }

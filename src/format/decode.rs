@@ -168,14 +168,17 @@ fn walk(mut layers: Layers<'_>, blobs: &mut Blobs) -> Result<Tree<Box<[Extent]>>
         let parent = level.dir;
         let Some(position) = layers.find(number) else {
             let name = show(name);
-            return Err(Error::corrupt(format!("'{name}' names inode {number}, which is not there")));
+            return Err(Error::corrupt(format!(
+                "'{name}' names inode {number}, which is not there"
+            )));
         };
         if let Some(known) = *layers.number(position) {
             builder.link(parent, name, known)?;
             continue;
         }
         let source = layers.get(position);
-        let in_entry = |error: Error| error.context(format_args!("inode {number}, '{}'", show(name)));
+        let in_entry =
+            |error: Error| error.context(format_args!("inode {number}, '{}'", show(name)));
         let Some(inode) = decode_inode(source, blobs).map_err(in_entry)? else { continue };
         let is_directory = inode.entries().is_some();
         let ino = builder.add(parent, name, inode)?;
@@ -255,7 +258,10 @@ fn decode_metadata(
         return Err(Error::corrupt("an owner of 2^32 - 1, which is nobody's number"));
     }
     if metadata.mtime.nanoseconds >= 1_000_000_000 {
-        return Err(Error::corrupt(format!("a time with {} nanoseconds", metadata.mtime.nanoseconds)));
+        return Err(Error::corrupt(format!(
+            "a time with {} nanoseconds",
+            metadata.mtime.nanoseconds
+        )));
     }
     Ok(metadata)
 }
@@ -291,11 +297,12 @@ fn decode_target(additional: inode_additional::Reader<'_>) -> Result<Box<[u8]>> 
     }
 }
 
+/// Linux has 12 bits for the major number and 20 for the minor.
 fn decode_device(major: u64, minor: u64) -> Result<Device> {
-    match (u32::try_from(major), u32::try_from(minor)) {
-        (Ok(major), Ok(minor)) => Ok(Device { major, minor }),
-        _ => Err(Error::corrupt(format!("a device with the numbers {major}:{minor}"))),
+    if major < 1 << 12 && minor < 1 << 20 {
+        return Ok(Device { major: major as u32, minor: minor as u32 });
     }
+    Err(Error::corrupt(format!("a device with the numbers {major}:{minor}")))
 }
 
 fn decode_file(

@@ -115,7 +115,10 @@ fn count(length: usize) -> Result<u32> {
     if length <= MAX {
         return Ok(length as u32);
     }
-    Err(Error::new(ErrorKind::Unsupported, format!("a list of {length}: the format has room for {MAX}")))
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("a list of {length}: the format has room for {MAX}"),
+    ))
 }
 
 /// At least as many words of 8 bytes as the message has.

@@ -178,6 +178,8 @@ impl Blobs {
 
     fn in_blob(&self, number: u32, error: Error) -> Error {
         let digest = self.list[number as usize].blob.digest;
-        error.context(format_args!("the data blob {digest}")).with_path(self.layout.blob_path(&digest))
+        error
+            .context(format_args!("the data blob {digest}"))
+            .with_path(self.layout.blob_path(&digest))
     }
 }

@@ -62,8 +62,9 @@ impl Image {
             }
         };
         let metadata = layout.read_blob(&manifest.rootfs, "rootfs")?;
-        let rootfs = format::decode(&metadata)
-            .map_err(|error| error.context(format_args!("the rootfs {}", manifest.rootfs.digest)))?;
+        let rootfs = format::decode(&metadata).map_err(|error| {
+            error.context(format_args!("the rootfs {}", manifest.rootfs.digest))
+        })?;
         manifest.check_references(&rootfs)?;
         let blobs = Blobs::new(layout.clone(), rootfs.blobs.clone(), verify);
         Ok(Image { layout, manifest, config, rootfs, metadata_size: metadata.len() as u64, blobs })
@@ -115,7 +116,8 @@ impl Image {
         use std::os::unix::ffi::OsStrExt;
         let tree = self.tree();
         let fail = |kind, why: &str| {
-            Err(Error::new(kind, format!("'{}' in the image: {why}", path.display())).with_path(path))
+            Err(Error::new(kind, format!("'{}' in the image: {why}", path.display()))
+                .with_path(path))
         };
         // The names still to be walked, the next one last.
         let names = |path: &[u8]| -> Vec<Box<[u8]>> {
@@ -179,7 +181,12 @@ impl Image {
     }
 
     /// Fills `buffer` with the bytes of an extent of this image from `offset` in it on.
-    pub(crate) fn read_extent(&self, extent: &Extent, buffer: &mut [u8], offset: u64) -> Result<()> {
+    pub(crate) fn read_extent(
+        &self,
+        extent: &Extent,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<()> {
         self.blobs.read(extent.blob, buffer, extent.offset + offset)
     }
 

@@ -55,6 +55,13 @@ impl ImageConfig {
     /// The diff IDs are the layers' digests themselves: there is nothing to unpack.
     pub fn new(options: &ConfigOptions, history: &HistoryEntry, layers: &[Digest]) -> Result<Self> {
         const GIVEN: &str = "the configuration to start from";
+        for (what, text) in
+            [("architecture", &options.architecture), ("operating system", &options.os)]
+        {
+            if text.as_ref().is_some_and(String::is_empty) {
+                return Err(Error::invalid(format!("an empty {what}")));
+            }
+        }
         let mut config = match &options.start {
             Some(bytes) => Self::parse(bytes, GIVEN).map_err(|e| Error::invalid(e.to_string()))?,
             None => ImageConfig { document: json!({}) },
@@ -95,8 +102,11 @@ impl ImageConfig {
 impl HistoryEntry {
     fn json(&self) -> Value {
         let mut entry = json!({ "created": time_of(self.created) });
-        let texts =
-            [("created_by", &self.created_by), ("author", &self.author), ("comment", &self.comment)];
+        let texts = [
+            ("created_by", &self.created_by),
+            ("author", &self.author),
+            ("comment", &self.comment),
+        ];
         for (key, text) in texts {
             if let Some(text) = text {
                 entry[key] = json!(text);
@@ -154,7 +164,8 @@ mod tests {
             architecture: Some("arm64".to_owned()),
             os: None,
         };
-        let history = HistoryEntry { created: 0, created_by: Some("me".to_owned()), ..Default::default() };
+        let history =
+            HistoryEntry { created: 0, created_by: Some("me".to_owned()), ..Default::default() };
         let config = ImageConfig::new(&options, &history, &[Digest::of(b"")]).unwrap();
         let expected = json!({
             "os": "plan9", "x": [1], "config": {"Env": ["A=b"]},

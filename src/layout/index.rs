@@ -101,7 +101,8 @@ mod tests {
         assert_eq!(index.tags().collect::<Vec<_>>(), ["old"]);
         assert_eq!(index.entries().count(), 2);
 
-        let new = json!({"mediaType": "m", "size": 2, "digest": format!("sha256:{}", "2".repeat(64))});
+        let new =
+            json!({"mediaType": "m", "size": 2, "digest": format!("sha256:{}", "2".repeat(64))});
         index.set("new", new.clone());
         index.set("new", new);
         let mut expected = document;
@@ -117,9 +118,17 @@ mod tests {
     #[test]
     fn what_is_no_index_is_refused() {
         let deep = "[".repeat(100_000);
-        for text in ["", "junk", "[]", "{}", "{\"schemaVersion\":1,\"manifests\":[]}",
-            "{\"schemaVersion\":2,\"manifests\":{}}", "{\"schemaVersion\":2}",
-            "{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"x\"}]}", &deep] {
+        for text in [
+            "",
+            "junk",
+            "[]",
+            "{}",
+            "{\"schemaVersion\":1,\"manifests\":[]}",
+            "{\"schemaVersion\":2,\"manifests\":{}}",
+            "{\"schemaVersion\":2}",
+            "{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"x\"}]}",
+            &deep,
+        ] {
             assert!(Index::parse(text.as_bytes(), Path::new("i")).is_err(), "{text}");
         }
     }

@@ -82,7 +82,11 @@ impl Platform {
 
     /// The platform of this machine.
     pub fn host() -> Self {
-        Platform { os: "linux".to_owned(), architecture: host_architecture().to_owned(), variant: None }
+        Platform {
+            os: "linux".to_owned(),
+            architecture: host_architecture().to_owned(),
+            variant: None,
+        }
     }
 
     fn matches(&self, platform: &oci_spec::image::Platform) -> bool {
@@ -173,7 +177,11 @@ impl Manifest {
                     has.map(|entry| format!("{}/{}", entry.os(), entry.architecture())).collect();
                 return Err(Error::new(
                     ErrorKind::NotFound,
-                    format!("no image for {wanted} in the index {} (it has: {})", descriptor.digest, list(has)),
+                    format!(
+                        "no image for {wanted} in the index {} (it has: {})",
+                        descriptor.digest,
+                        list(has)
+                    ),
                 ));
             }
         };
@@ -194,7 +202,10 @@ impl Manifest {
             return Err(wrong(ErrorKind::Unsupported, "is not of schemaVersion 2".to_owned()));
         }
         let Some((first, rest)) = manifest.layers().split_first() else {
-            return Err(wrong(ErrorKind::InvalidInput, "has no layers: it is no puzzlefs image".to_owned()));
+            return Err(wrong(
+                ErrorKind::InvalidInput,
+                "has no layers: it is no puzzlefs image".to_owned(),
+            ));
         };
         let rootfs = Descriptor::of(first)?;
         if rootfs.media_type != media_type::ROOTFS {
@@ -202,7 +213,10 @@ impl Manifest {
             return Err(if any {
                 wrong(ErrorKind::Corrupt, "has its rootfs layer not first".to_owned())
             } else {
-                let what = format!("is not of a puzzlefs image: its first layer is of type '{}'", rootfs.media_type);
+                let what = format!(
+                    "is not of a puzzlefs image: its first layer is of type '{}'",
+                    rootfs.media_type
+                );
                 wrong(ErrorKind::InvalidInput, what)
             });
         }
@@ -329,8 +343,11 @@ fn parse<'a, T: serde::Deserialize<'a>>(
 fn no_such_tag<'a>(layout: &Layout, tag: &str, tags: impl Iterator<Item = &'a str>) -> Error {
     let has = list(tags.map(str::to_owned).collect());
     let shown = layout.path().display();
-    Error::new(ErrorKind::NotFound, format!("no image tagged '{tag}' in layout '{shown}' (it has: {has})"))
-        .with_path(layout.path())
+    Error::new(
+        ErrorKind::NotFound,
+        format!("no image tagged '{tag}' in layout '{shown}' (it has: {has})"),
+    )
+    .with_path(layout.path())
 }
 
 fn list(mut names: Vec<String>) -> String {

@@ -13,10 +13,11 @@ mod staging;
 pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
 pub use index::{Index, TAG};
 pub use manifest::{
-    Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture, media_type,
+    Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture,
+    media_type,
 };
 pub use reference::{Name, Reference};
-pub use staging::{Staging, StagedBlob};
+pub use staging::{StagedBlob, Staging};
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -117,7 +118,12 @@ impl Layout {
         let bytes = match read_file(&path, DOCUMENT_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let (kind, what) = if self.path.exists() {
-                    (ErrorKind::InvalidInput, format!("'{shown}' is not an OCI image layout: it has no file '{LAYOUT_FILE}'"))
+                    (
+                        ErrorKind::InvalidInput,
+                        format!(
+                            "'{shown}' is not an OCI image layout: it has no file '{LAYOUT_FILE}'"
+                        ),
+                    )
                 } else {
                     (ErrorKind::NotFound, format!("there is no layout '{shown}'"))
                 };
@@ -183,10 +189,7 @@ impl Layout {
             ))
             .with_path(path));
         }
-        let failed = |error| Error::io("open the blob", &path, error);
-        let file = File::open(&path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        Ok((file, size))
+        open_file(&path)
     }
 
     /// Reads a whole blob of the size that its descriptor says, and checks its digest.
@@ -281,12 +284,24 @@ fn sync_folder(path: &Path) -> Result<()> {
     sync().map_err(|error| Error::io("sync", path, error))
 }
 
+/// Opens a regular file; tells its size too. Anything else is refused, and a FIFO does not block.
+fn open_file(path: &Path) -> Result<(File, u64)> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |error| Error::io("open", path, error);
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() {
+        return Ok((file, metadata.len()));
+    }
+    Err(Error::corrupt(format!("'{}' is not a file", path.display())).with_path(path))
+}
+
 /// Reads a file of at most `limit` bytes.
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let failed = |error| Error::io("read", path, error);
-    let file = File::open(path).map_err(failed)?;
+    let (file, _) = open_file(path)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
     if bytes.len() as u64 > limit {
         let message = format!("'{}' has more than {limit} bytes", path.display());
         return Err(Error::corrupt(message).with_path(path));

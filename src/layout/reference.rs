@@ -47,7 +47,9 @@ impl Reference {
         let bytes = text.as_os_str().as_bytes();
         let shown = text.display();
         let missing = || {
-            Error::invalid(format!("'{shown}' names no image: expected LAYOUT:TAG or LAYOUT@sha256:HEX"))
+            Error::invalid(format!(
+                "'{shown}' names no image: expected LAYOUT:TAG or LAYOUT@sha256:HEX"
+            ))
         };
         let layout = |bytes: &[u8]| match bytes {
             b"" => Err(Error::invalid(format!("'{shown}' names no layout: expected LAYOUT:TAG"))),
@@ -58,7 +60,9 @@ impl Reference {
         if let Some(path) = before.strip_suffix(b"@sha256") {
             let digest = std::str::from_utf8(after).ok().and_then(Digest::from_hex);
             let digest = digest.ok_or_else(|| {
-                Error::invalid(format!("'{shown}' ends with no SHA-256 digest: expected 64 digits of 0-9a-f"))
+                Error::invalid(format!(
+                    "'{shown}' ends with no SHA-256 digest: expected 64 digits of 0-9a-f"
+                ))
             })?;
             return Ok(Reference { layout: layout(path)?, name: Name::Digest(digest) });
         }
@@ -78,9 +82,9 @@ impl Reference {
     pub fn tag(&self) -> Result<&str> {
         match &self.name {
             Name::Tag(tag) => Ok(tag),
-            Name::Digest(_) => {
-                Err(Error::invalid(format!("'{self}': an image is stored under a tag: expected LAYOUT:TAG")))
-            }
+            Name::Digest(_) => Err(Error::invalid(format!(
+                "'{self}': an image is stored under a tag: expected LAYOUT:TAG"
+            ))),
         }
     }
 }

@@ -4,10 +4,10 @@
 //! first all are on the disk for good, then all get their names. So a blob is complete or absent,
 //! whenever a builder or the machine dies.
 
-use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -28,9 +28,10 @@ pub(super) fn permissions() -> Permissions {
 pub struct Staging {
     layout: Layout,
     folder: TempDir,
-    staged: Vec<(Digest, File)>,
-    /// Held until a tag refers to the blobs, or they are given up.
-    _lock: File,
+    staged: Vec<Digest>,
+    /// Tell that this builder lives: the one keeps its folder from being cleared, the other all
+    /// blobs from being collected, until a tag refers to them or they are given up.
+    _locks: [File; 2],
 }
 
 /// A blob that a layout has, or is going to have.
@@ -40,41 +41,81 @@ pub struct StagedBlob {
     pub existed: bool,
 }
 
+/// Removes temporary files and folders that nobody holds. The layout is locked.
+fn clear(layout: &Path) -> Result<()> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| Error::io("clear", path, error)
+    };
+    for entry in fs::read_dir(layout).map_err(failed(layout))? {
+        let path = entry.map_err(failed(layout))?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if !name.starts_with(PREFIX.as_bytes()) {
+            continue;
+        }
+        if !path.is_dir() {
+            fs::remove_file(&path).map_err(failed(&path))?;
+            continue;
+        }
+        match File::open(&path).map_err(failed(&path))?.try_lock() {
+            Ok(()) => fs::remove_dir_all(&path).map_err(failed(&path))?,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
+        }
+    }
+    Ok(())
+}
+
 impl Staging {
-    /// Begins with no blobs.
+    /// Begins with no blobs. Clears what builders left behind that were killed.
     pub fn begin(layout: &Layout) -> Result<Self> {
-        let lock = layout.lock_blobs()?;
+        // Nobody else makes a folder just now, which would not be locked yet.
+        let _index_lock = layout.lock()?;
+        clear(&layout.path)?;
+        let blobs_lock = layout.lock_blobs()?;
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&layout.path)
             .map_err(|error| Error::io("make a folder in", &layout.path, error))?;
-        Ok(Staging { layout: layout.clone(), folder, staged: Vec::new(), _lock: lock })
+        let folder_lock = super::lock(folder.path(), File::lock)?;
+        let _locks = [folder_lock, blobs_lock];
+        Ok(Staging { layout: layout.clone(), folder, staged: Vec::new(), _locks })
     }
 
     /// Adds a blob of these bytes, unless the layout has it already.
-    pub fn put(&mut self, digest: Digest, size: u64, parts: &[impl AsRef<[u8]>]) -> Result<StagedBlob> {
+    pub fn put(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        parts: &[impl AsRef<[u8]>],
+    ) -> Result<StagedBlob> {
         if self.layout.blob_size(&digest)? == Some(size) {
             return Ok(StagedBlob { existed: true });
         }
         let path = self.path(&digest);
-        if self.staged.iter().any(|(staged, _)| *staged == digest) {
-            return Ok(StagedBlob { existed: true });
-        }
         let failed = |error| Error::io("write the blob", &path, error);
-        let mut file = File::create_new(&path).map_err(failed)?;
+        let mut file = match File::create_new(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Ok(StagedBlob { existed: true });
+            }
+            file => file.map_err(failed)?,
+        };
         for part in parts {
             file.write_all(part.as_ref()).map_err(failed)?;
         }
-        self.staged.push((digest, file));
+        crate::sys::writeback::begin(&file);
+        self.staged.push(digest);
         Ok(StagedBlob { existed: false })
     }
 
     /// Makes all blobs part of the layout, for good.
     pub fn commit(&mut self) -> Result<()> {
-        for (digest, file) in &self.staged {
-            file.sync_all().map_err(|error| Error::io("sync", self.path(digest), error))?;
+        for digest in &self.staged {
+            let path = self.path(digest);
+            let sync = || File::open(&path)?.sync_all();
+            sync().map_err(|error| Error::io("sync", &path, error))?;
         }
-        for (digest, _) in std::mem::take(&mut self.staged) {
+        for digest in std::mem::take(&mut self.staged) {
             let path = self.layout.blob_path(&digest);
             fs::rename(self.path(&digest), &path)
                 .map_err(|error| Error::io("make the blob", path, error))?;

@@ -5,7 +5,7 @@
 //! raw:         content              chunk index
 //! ```
 //!
-//! A *frame* is the unit of compression and of reading: 128 KiB of the pack's content, whatever
+//! A *frame* is the unit of compression and of reading: 256 KiB of the pack's content, whatever
 //! chunks that is. The *chunk index* tells the chunks' digests and lengths in a skippable frame;
 //! it is its writer's claim, and nobody believes it unread. A pack that compression would not
 //! make smaller is raw.
@@ -21,4 +21,4 @@ pub use size::PackSize;
 pub use write::{Compression, Compressor, Frame, PackWriter, SealedPack};
 
 /// Bytes of a pack's content in one frame; the last frame of a pack may be shorter.
-pub const FRAME_SIZE: usize = 128 * 1024;
+pub const FRAME_SIZE: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use crate::chunk::Chunk;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// The largest frame that is read, in bytes of content. Ours are 128 KiB; the zeros' are 1 MiB.
+/// The largest frame that is read, in bytes of content. Ours are 256 KiB; the zeros' are 1 MiB.
 pub const FRAME_MAX: u64 = 16 * 1024 * 1024;
 
 /// The length of what ends a seek table: the number of frames, flags and a magic number.
@@ -31,9 +31,9 @@ impl Readable for File {
 
 impl Readable for &[u8] {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let range = usize::try_from(offset).ok().and_then(|start| {
-            self.get(start..start.checked_add(buffer.len())?)
-        });
+        let range = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buffer.len())?));
         buffer.copy_from_slice(range.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl<R: Readable> PackReader<R> {
 
     /// The digest of the whole blob of `size` bytes.
     pub fn digest(&self, size: u64) -> Result<Digest> {
-        let mut hasher = crate::digest::Hasher::new();
+        let mut hasher = crate::digest::Hasher::default();
         let mut buffer = vec![0; 256 * 1024];
         let mut offset = 0;
         while offset < size {

@@ -30,8 +30,8 @@ impl PackSize {
                 "a pack size of {mean} bytes: expected a power of two from 1 to 32 MiB"
             )));
         }
-        // With this scale the measured mean is a little more than `mean`: see the test.
-        let scale = mean / 4 * 3;
+        // With this scale the measured mean is 1.05 of `mean`, so that chance has room: see the test.
+        let scale = mean / 5 * 3;
         Ok(PackSize { mean, threshold_per_byte: u64::MAX / scale })
     }
 
@@ -84,7 +84,7 @@ mod tests {
                     }
                 }
                 let measured = (done as f64) / f64::from(packs) / mean as f64;
-                assert!((1.0..1.12).contains(&measured), "{mean} {length}: {measured}");
+                assert!((0.98..1.08).contains(&measured), "{mean} {length}: {measured}");
             }
         }
     }

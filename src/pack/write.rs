@@ -116,7 +116,7 @@ impl PackWriter {
 impl SealedPack {
     /// A pack of these bytes.
     pub fn new(parts: Vec<Vec<u8>>, compressed: bool) -> Self {
-        let (mut hasher, mut verity, mut size) = (Hasher::new(), FsVerity::new(), 0);
+        let (mut hasher, mut verity, mut size) = (Hasher::default(), FsVerity::default(), 0);
         for part in &parts {
             hasher.update(part);
             verity.update(part);

@@ -54,7 +54,7 @@ mod tests {
         let zeros = zstd::decode_all(&blob[..]).unwrap();
         assert_eq!(zeros.len() as u64, LENGTH);
         assert!(zeros.iter().all(|&byte| byte == 0));
-        let digest = "sha256:TBD";
+        let digest = "sha256:e9308bb2280bb652407370b37b8b08a97e2173f6a6cc954d985fcb0ae7da0f40";
         assert_eq!((PACK.digest.to_string().as_str(), PACK.size), (digest, blob.len() as u64));
     }
 }

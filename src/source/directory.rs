@@ -171,7 +171,12 @@ pub fn scan(
     let identity = Identity::of(&stat);
     let places = Places {
         root: path.to_owned(),
-        directories: vec![Place { ino: Ino::ROOT, parent: Ino::ROOT, name: Box::default(), identity }],
+        directories: vec![Place {
+            ino: Ino::ROOT,
+            parent: Ino::ROOT,
+            name: Box::default(),
+            identity,
+        }],
     };
     let root_inode = Inode::new(options.metadata(&stat, found), Kind::Directory(Vec::new()));
     let scanner = Scanner {
@@ -382,10 +387,12 @@ impl Exclude {
         let mut paths = GlobSetBuilder::new();
         for pattern in patterns {
             let anchored = pattern.trim_matches('/');
-            let glob = GlobBuilder::new(anchored).literal_separator(true).build().map_err(|error| {
-                Error::invalid(format!("'{pattern}' is no pattern: {}", error.kind()))
-            })?;
-            if pattern.trim_end_matches('/').contains('/') { &mut paths } else { &mut names }.add(glob);
+            let glob =
+                GlobBuilder::new(anchored).literal_separator(true).build().map_err(|error| {
+                    Error::invalid(format!("'{pattern}' is no pattern: {}", error.kind()))
+                })?;
+            if pattern.trim_end_matches('/').contains('/') { &mut paths } else { &mut names }
+                .add(glob);
         }
         let build = |set: GlobSetBuilder| {
             set.build().map_err(|error| Error::invalid(format!("bad patterns: {}", error.kind())))

@@ -14,10 +14,8 @@ use crate::tree::Ino;
 const KEPT: usize = 32;
 
 /// Flags with which a directory is opened that must be one and no link to one.
-pub const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+pub const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Where a directory of the tree stands: its parent's number and its name in it.
 pub trait Tree {

@@ -50,7 +50,10 @@ impl<F> TreeBuilder<F> {
         check_name(name)?;
         let parent = &mut self.inodes[parent.index()];
         let Kind::Directory(entries) = &mut parent.kind else {
-            return Err(Error::corrupt(format!("the parent of '{}' is not a directory", show(name))));
+            return Err(Error::corrupt(format!(
+                "the parent of '{}' is not a directory",
+                show(name)
+            )));
         };
         match entries.last().map(|last| last.name.as_ref().cmp(name)) {
             None | Some(std::cmp::Ordering::Less) => {}

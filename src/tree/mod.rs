@@ -207,16 +207,24 @@ impl<F> Tree<F> {
 
     /// Where each inode is first seen in the walk; a hard link's other names are not told.
     pub fn locations(&self) -> Locations {
-        let mut first = vec![Location { parent: Ino::ROOT, entry: 0 }; self.inodes.len()];
-        let mut seen = vec![false; self.inodes.len()];
-        for (dir, inode) in self.iter() {
-            for (index, entry) in inode.entries().unwrap_or_default().iter().enumerate() {
-                if !std::mem::replace(&mut seen[entry.ino.index()], true) {
-                    first[entry.ino.index()] = Location { parent: dir, entry: index as u32 };
-                }
+        let mut first = vec![None; self.inodes.len()];
+        first[Ino::ROOT.index()] = Some(Location { parent: Ino::ROOT, entry: 0 });
+        let mut levels = vec![(Ino::ROOT, 0)];
+        while let Some((parent, next)) = levels.last_mut() {
+            let entries = self.inode(*parent).entries().unwrap_or_default();
+            let Some(entry) = entries.get(*next) else {
+                levels.pop();
+                continue;
+            };
+            let location = Location { parent: *parent, entry: *next as u32 };
+            *next += 1;
+            first[entry.ino.index()].get_or_insert(location);
+            if self.inode(entry.ino).entries().is_some() {
+                levels.push((entry.ino, 0));
             }
         }
-        Locations(first)
+        let reached = |location: Option<Location>| location.expect("a builder's tree is connected");
+        Locations(first.into_iter().map(reached).collect())
     }
 
     /// The path of `ino` from the root, without a leading slash: for messages.

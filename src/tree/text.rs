@@ -112,7 +112,10 @@ fn add_line<F>(
     };
     let of = |path: &[u8]| {
         inos.get(path).copied().ok_or_else(|| {
-            Error::invalid(format!("no line before this one has the path '{}'", path.escape_ascii()))
+            Error::invalid(format!(
+                "no line before this one has the path '{}'",
+                path.escape_ascii()
+            ))
         })
     };
     let parent = of(parent)?;
@@ -278,7 +281,10 @@ mod tests {
             ("/ fifo 0755 0:0 0.000000000", "the root of the tree is not a directory"),
             ("ROOT\n/b fifo 0644 0:0 0.000000000\n/a fifo 0644 0:0 0.000000000", "out of order"),
             ("ROOT\n/a fifo 0644 0:0 0.000000000\n/a fifo 0644 0:0 0.000000000", "occurs twice"),
-            ("ROOT\n/a fifo 0644 0:0 0.000000000\n/a/b fifo 0644 0:0 0.000000000", "is not a directory"),
+            (
+                "ROOT\n/a fifo 0644 0:0 0.000000000\n/a/b fifo 0644 0:0 0.000000000",
+                "is not a directory",
+            ),
             ("ROOT\n/a dir 0755 0:0 0.000000000\n/b link /a", "has two parents"),
             ("ROOT\n/b link /a", "no line before"),
             ("ROOT\n/.. fifo 0644 0:0 0.000000000", "is '.' or '..'"),

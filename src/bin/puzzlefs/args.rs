@@ -229,11 +229,14 @@ fn size(text: &str) -> Result<u64, String> {
         _ => return Err("expected a number of bytes, or one with K, M or G".to_owned()),
     };
     let number = digits.parse::<u64>().ok();
-    number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(|| "too large, or no number".to_owned())
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "too large, or no number".to_owned())
 }
 
 fn owner(text: &str) -> Result<(u32, u32), String> {
-    let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    let numbers =
+        text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     numbers.ok_or_else(|| "expected two numbers, UID:GID".to_owned())
 }
 

@@ -19,7 +19,9 @@ pub fn run(args: Extract) -> Result<ExitCode, Failure> {
     drop(bar);
     for lost in &extracted.lost {
         let (count, what, first) = (lost.count, &lost.what, lost.first.display());
-        warning(&format!("not restored for want of privileges: {what} of {count} inodes, first '{first}'"));
+        warning(&format!(
+            "not restored for want of privileges: {what} of {count} inodes, first '{first}'"
+        ));
     }
     if args.json {
         let lost = extracted.lost.iter().map(|lost| {

@@ -9,7 +9,7 @@ use puzzlefs::image::OpenOptions;
 use puzzlefs::layout::time_of;
 use puzzlefs::progress::Monitor;
 use puzzlefs::tree::{Ino, Kind};
-use puzzlefs::{Error, fsck, image, inspect};
+use puzzlefs::{Error, ErrorKind, fsck, image, inspect};
 use serde_json::{Value, json};
 
 use crate::args::{Cat, Fsck, Image, Inspect, Ls};
@@ -79,7 +79,16 @@ fn page(document: &Value) -> String {
         line("annotation", format!("{key}={}", plain(value)));
     }
     let inodes = &document["inodes"];
-    let kinds = ["files", "directories", "symlinks", "fifos", "sockets", "char_devices", "block_devices", "hard_links"];
+    let kinds = [
+        "files",
+        "directories",
+        "symlinks",
+        "fifos",
+        "sockets",
+        "char_devices",
+        "block_devices",
+        "hard_links",
+    ];
     let counts = kinds.iter().filter(|&&kind| number(&inodes[kind]) > 0);
     let counts: Vec<_> =
         counts.map(|&kind| format!("{} {}", inodes[kind], kind.replace('_', " "))).collect();
@@ -87,7 +96,13 @@ fn page(document: &Value) -> String {
     let (bytes, blobs) = (&document["bytes"], &document["blobs"]);
     line("files", format!("{} bytes in {} extents", bytes["files"], bytes["extents"]));
     line("metadata", format!("{} bytes", bytes["metadata"]));
-    line("data", format!("{} bytes in {} blobs, {} of them compressed", bytes["data"], blobs["count"], blobs["compressed"]));
+    line(
+        "data",
+        format!(
+            "{} bytes in {} blobs, {} of them compressed",
+            bytes["data"], blobs["count"], blobs["compressed"]
+        ),
+    );
     if number(&blobs["missing"]) > 0 {
         line("missing", format!("{} data blobs", blobs["missing"]));
     }
@@ -107,7 +122,9 @@ fn page(document: &Value) -> String {
 /// A value as text without quotes, and without what a terminal would take for a command.
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"),
+        Value::String(text) => {
+            text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
+        }
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     }
@@ -205,6 +222,10 @@ pub fn cat(args: Cat) -> Result<ExitCode, Failure> {
     const WINDOW: usize = 1024 * 1024;
     let image = open(&args.image, !args.no_verify)?;
     let ino = image.resolve(&args.path)?;
+    if image.tree().inode(ino).file().is_none() {
+        let message = format!("'{}' in the image: not a regular file", args.path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message).into());
+    }
     let mut out = io::stdout().lock();
     let mut buffer = vec![0; WINDOW];
     let mut offset = 0;

@@ -1,0 +1,28 @@
+//! What the integration tests share.
+//!
+//! Nothing here calls the library: a tree is made, read and compared by system
+//! calls alone, an image is judged by its JSON and its bytes. So a mistake of
+//! the library cannot hide in the test of it.
+//!
+//! The tests run as root.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+pub mod command;
+pub mod layout;
+pub mod mount;
+pub mod snapshot;
+pub mod tree;
+
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
+
+/// A fresh directory that goes with the value. Other users may look into it:
+/// some tests start programs as an ordinary user.
+pub fn temp_dir() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("puzzlefs-test-")
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("cannot make a temporary directory")
+}
