@@ -38,8 +38,13 @@ GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /g
 
 all: release ## build the library and the command-line tool (the same as `release`)
 
+# Only the shared library has symbol versions: a linker that takes them from an archive finds every
+# function twice. rustc has a version script of its own, which names the functions and no versions.
 release: ## build the library and the command-line tool, optimised, in target/release
 	cargo build --release --locked
+	cargo rustc --release --locked --lib --crate-type staticlib
+	cargo rustc --release --locked --lib --crate-type cdylib -- --cfg symver \
+		-C link-arg=-Wl,-soname,$(SONAME),--version-script=src/capi/symbol-versions,--undefined-version
 
 # Set-up
 

@@ -69,6 +69,16 @@ impl Error {
         }
     }
 
+    /// A failed system call that is about no path: `cannot WHAT: REASON`.
+    pub(crate) fn system(what: &str, error: io::Error) -> Self {
+        Error {
+            kind: kind_of(&error),
+            message: format!("cannot {what}: {}", reason(&error)),
+            path: None,
+            errno: error.raw_os_error(),
+        }
+    }
+
     pub(crate) fn corrupt(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Corrupt, message)
     }

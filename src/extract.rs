@@ -18,6 +18,7 @@ use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::dirs::{self, Dirs};
 use crate::sys::remove::remove_content;
+use crate::sys::thread;
 use crate::sys::xattr::Place;
 use crate::tree::{Device, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree};
 
@@ -272,9 +273,16 @@ impl<'a> Extraction<'a> {
                 }
                 result
             };
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(stopping)).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let start = |_| match thread::spawn(scope, stopping) {
+                Ok(worker) => Ok(worker),
+                Err(error) => {
+                    work.stop.store(true, Ordering::Relaxed);
+                    Err(error)
+                }
+            };
+            let workers: Vec<_> = (0..threads).map(start).collect();
+            let join = |worker: Result<std::thread::ScopedJoinHandle<'_, Result<()>>>| {
+                worker?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             workers.into_iter().map(join).fold(Ok(()), Result::and)
         })

@@ -36,6 +36,7 @@
 #![warn(missing_docs)]
 
 pub mod build;
+mod capi;
 pub mod chunk;
 pub mod digest;
 pub mod error;

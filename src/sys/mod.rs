@@ -2,5 +2,6 @@
 
 pub mod dirs;
 pub mod remove;
+pub mod thread;
 pub mod writeback;
 pub mod xattr;

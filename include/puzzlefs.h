@@ -1,0 +1,1426 @@
+/*
+ * libpuzzlefs builds, reads and extracts puzzlefs container images.
+ *
+ * Link with `pkg-config --cflags --libs puzzlefs`, or `--static --libs` for the archive.
+ *
+ * Errors. A function that can fail returns a status, 0 or a negative puzzlefs_status, and gives
+ * its results through parameters. Its last parameter, which may be NULL, is for an error that says
+ * more; see puzzlefs_error. Nothing is printed, and no state is kept for a thread. A defect of the
+ * library is PUZZLEFS_ERR_INTERNAL; only when memory runs out does the process end.
+ *
+ * Strings end with a NUL. Paths and names may be any bytes; other texts are UTF-8.
+ *
+ * Ownership. Arguments are borrowed: the library keeps none of them. What it gives is the
+ * caller's, if its documentation names the function that frees it; else it belongs to the handle
+ * that it came from, and goes with it. Handles are opaque. A NULL where something is needed, a
+ * handle of another type, and where it can be told one that is freed, are
+ * PUZZLEFS_ERR_INVALID_INPUT.
+ *
+ * Threads. Any function may be called from any thread at any time, also with a handle that another
+ * thread uses. Only to free a handle, no other may use it. No handle belongs to a thread.
+ *
+ * Structures begin with their size, which the caller sets to sizeof, so that later versions can
+ * add fields at their end. Set all other fields of options to 0 first: that is the default of
+ * each. An option or a flag that the library is too old to know is PUZZLEFS_ERR_UNSUPPORTED; a
+ * result that it is too old to know is 0.
+ *
+ * This file is generated from src/capi.
+ */
+
+
+#ifndef PUZZLEFS_H
+#define PUZZLEFS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * What a function returns: `PUZZLEFS_OK`, or what kind of thing went wrong, which is what a
+ * program decides by. All errors are negative. A later version may return others than these.
+ */
+enum puzzlefs_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Done.
+   */
+  PUZZLEFS_OK = 0,
+  /**
+   * An argument or an option makes no sense, whatever is on disk.
+   */
+  PUZZLEFS_ERR_INVALID_INPUT = -1,
+  /**
+   * A path, layout, tag or blob that was asked for is not there.
+   */
+  PUZZLEFS_ERR_NOT_FOUND = -2,
+  /**
+   * Something is in the way, such as a folder that is not empty.
+   */
+  PUZZLEFS_ERR_ALREADY_EXISTS = -3,
+  /**
+   * The system refused access.
+   */
+  PUZZLEFS_ERR_PERMISSION_DENIED = -4,
+  /**
+   * Data in a layout or an image is not what its format or its digest says.
+   */
+  PUZZLEFS_ERR_CORRUPT = -5,
+  /**
+   * Well-formed, but unknown to this library: an image of a newer version, an option or a flag
+   * of a newer header.
+   */
+  PUZZLEFS_ERR_UNSUPPORTED = -6,
+  /**
+   * The source changed while it was read.
+   */
+  PUZZLEFS_ERR_CHANGED = -7,
+  /**
+   * The file system is full, or a quota is used up.
+   */
+  PUZZLEFS_ERR_NO_SPACE = -8,
+  /**
+   * The caller's progress function asked to stop.
+   */
+  PUZZLEFS_ERR_CANCELLED = -9,
+  /**
+   * Another failure of the system.
+   */
+  PUZZLEFS_ERR_IO = -10,
+  /**
+   * A defect of this library.
+   */
+  PUZZLEFS_ERR_INTERNAL = -11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_status puzzlefs_status;
+#else
+typedef int32_t puzzlefs_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a long piece of work is doing. A later version may have others than these.
+ */
+enum puzzlefs_stage
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Reading the directories of the source; counted in directories, without a total.
+   */
+  PUZZLEFS_STAGE_SCAN = 1,
+  /**
+   * Reading the files of the source and storing their content; counted in bytes.
+   */
+  PUZZLEFS_STAGE_STORE = 2,
+  /**
+   * Writing files out; counted in bytes.
+   */
+  PUZZLEFS_STAGE_EXTRACT = 3,
+  /**
+   * Checking digests; counted in bytes.
+   */
+  PUZZLEFS_STAGE_CHECK = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_stage puzzlefs_stage;
+#else
+typedef uint32_t puzzlefs_stage;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How bad a finding is. A later version may have others than these.
+ */
+enum puzzlefs_severity
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Something is lost or cannot be trusted.
+   */
+  PUZZLEFS_SEVERITY_ERROR = 1,
+  /**
+   * Something is not as it should be, but everything can be read.
+   */
+  PUZZLEFS_SEVERITY_WARNING = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_severity puzzlefs_severity;
+#else
+typedef uint32_t puzzlefs_severity;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `flags` in `puzzlefs_build_options`.
+ */
+enum puzzlefs_build_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * `compression_level` is given.
+   */
+  PUZZLEFS_BUILD_HAS_COMPRESSION_LEVEL = (1 << 0),
+  /**
+   * `uid` and `gid` are given.
+   */
+  PUZZLEFS_BUILD_HAS_OWNER = (1 << 1),
+  /**
+   * `clamp_mtime` is given.
+   */
+  PUZZLEFS_BUILD_HAS_CLAMP_MTIME = (1 << 2),
+  /**
+   * `created` is given.
+   */
+  PUZZLEFS_BUILD_HAS_CREATED = (1 << 3),
+  /**
+   * A directory on which another file system is mounted stays empty.
+   */
+  PUZZLEFS_BUILD_ONE_FILE_SYSTEM = (1 << 4),
+  /**
+   * `security.selinux`, which belongs to the host, is kept.
+   */
+  PUZZLEFS_BUILD_SELINUX = (1 << 5),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_build_flags puzzlefs_build_flags;
+#else
+typedef uint64_t puzzlefs_build_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How data is compressed.
+ */
+enum puzzlefs_compression
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * With Zstandard, where that makes the data smaller.
+   */
+  PUZZLEFS_COMPRESSION_ZSTD = 0,
+  /**
+   * Not at all.
+   */
+  PUZZLEFS_COMPRESSION_NONE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_compression puzzlefs_compression;
+#else
+typedef uint32_t puzzlefs_compression;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How data is cut into blobs.
+ */
+enum puzzlefs_data_layout
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Many chunks a blob: few blobs, which registries and tools copy fast.
+   */
+  PUZZLEFS_DATA_LAYOUT_PACKS = 0,
+  /**
+   * A blob a chunk, as the reference implementation has it.
+   */
+  PUZZLEFS_DATA_LAYOUT_BLOB_PER_CHUNK = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_data_layout puzzlefs_data_layout;
+#else
+typedef uint32_t puzzlefs_data_layout;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `flags` in `puzzlefs_extract_options`.
+ */
+enum puzzlefs_extract_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Everything is made the caller's own.
+   */
+  PUZZLEFS_EXTRACT_NO_SAME_OWNER = (1 << 0),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_extract_flags puzzlefs_extract_flags;
+#else
+typedef uint64_t puzzlefs_extract_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `flags` of `puzzlefs_image_lookup`.
+ */
+enum puzzlefs_lookup_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * A symbolic link at the end of the path is not followed.
+   */
+  PUZZLEFS_LOOKUP_NOFOLLOW = (1 << 0),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_lookup_flags puzzlefs_lookup_flags;
+#else
+typedef uint64_t puzzlefs_lookup_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `flags` in `puzzlefs_open_options`.
+ */
+enum puzzlefs_open_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The digests of data blobs are not checked. Else each is, when it is first read from. Those
+   * of manifest, configuration and metadata always are.
+   */
+  PUZZLEFS_OPEN_NO_VERIFY = (1 << 0),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_open_flags puzzlefs_open_flags;
+#else
+typedef uint64_t puzzlefs_open_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Why a function failed: status, the system's error number, a message, a path.
+ *
+ * Every function that can fail has a last parameter `puzzlefs_error **error`, which may be NULL.
+ * What `*error` held before is not looked at. When the function fails, `*error` is a new error,
+ * which the caller frees with `puzzlefs_error_free`; when not, it is NULL.
+ *
+ * An error never changes: several threads may read one.
+ */
+typedef struct puzzlefs_error puzzlefs_error;
+
+/**
+ * What a check found. It never changes: several threads may read one at once.
+ */
+typedef struct puzzlefs_fsck_report puzzlefs_fsck_report;
+
+/**
+ * An open image: a file system to be read.
+ *
+ * Its metadata is in memory; data blobs are opened when they are needed. It never changes,
+ * whatever becomes of the tag by which it was opened, so that several threads may use one at
+ * once.
+ */
+typedef struct puzzlefs_image puzzlefs_image;
+
+/**
+ * How far a long piece of work is.
+ */
+typedef struct puzzlefs_progress {
+  /**
+   * The size of this structure in the library that runs: fields beyond it are not there.
+   */
+  size_t size;
+  /**
+   * How much is done, in the stage's unit.
+   */
+  uint64_t done;
+  /**
+   * How much there is, in the stage's unit; 0 if that is not known.
+   */
+  uint64_t total;
+  /**
+   * What is being done.
+   */
+  puzzlefs_stage stage;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+} puzzlefs_progress;
+
+/**
+ * A function of the caller that is told of progress, many times a second.
+ *
+ * Parameters:
+ * - `progress`: how far the work is, valid during the call only.
+ * - `data`: the `data` of the options.
+ *
+ * Returns 0 to go on. Anything else stops the work, which undoes what it did, and fails with
+ * `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: it may be called from threads of the library, never from two at once, and not after
+ * the function has returned that was given it. The work waits for it. It must return: no
+ * `longjmp`, no C++ exception may leave it.
+ */
+typedef int (*puzzlefs_progress_fn)(const struct puzzlefs_progress *progress, void *data);
+
+/**
+ * How an image is built. Zeros, but for `size`, are the defaults. A number that a flag must
+ * announce is refused without it.
+ *
+ * Strings are UTF-8. All of it is the caller's, and used during the call only.
+ */
+typedef struct puzzlefs_build_options {
+  /**
+   * `sizeof(puzzlefs_build_options)`.
+   */
+  size_t size;
+  /**
+   * Bits of `puzzlefs_build_flags`.
+   */
+  uint64_t flags;
+  /**
+   * Patterns of what is left out, with NULL behind the last; NULL for none. One without a
+   * slash matches a name at any depth, one with a slash matches a path from the root of the
+   * tree; `*` does not match a slash, `**` does. What is below a directory that is left out
+   * is left out too.
+   */
+  const char *const *exclude;
+  /**
+   * The manifest's annotations: a key, its value, the next key, its value, and so on, with
+   * NULL behind the last; NULL for none. Of a key that occurs twice, the last value counts.
+   */
+  const char *const *annotations;
+  /**
+   * An OCI image configuration to start from, as JSON: all of it is kept but its layers and
+   * history. It need not end with a NUL. NULL for none.
+   */
+  const uint8_t *config;
+  /**
+   * The length of `config` in bytes.
+   */
+  size_t config_length;
+  /**
+   * The image's architecture, as Go's GOARCH; NULL for the one of `config`, else this
+   * machine's.
+   */
+  const char *architecture;
+  /**
+   * The image's operating system, as Go's GOOS; NULL for the one of `config`, else `linux`.
+   */
+  const char *os;
+  /**
+   * Who made the image; NULL for the one of `config`, else nobody.
+   */
+  const char *author;
+  /**
+   * What made the image, for its history; NULL for `puzzlefs build`.
+   */
+  const char *created_by;
+  /**
+   * A remark for the image's history; NULL for none.
+   */
+  const char *comment;
+  /**
+   * When the image was created, in seconds since 1970, if `PUZZLEFS_BUILD_HAS_CREATED`; else
+   * the environment's `SOURCE_DATE_EPOCH`, else the newest mtime in the tree.
+   */
+  int64_t created;
+  /**
+   * The newest mtime, in seconds since 1970, if `PUZZLEFS_BUILD_HAS_CLAMP_MTIME`: what is
+   * newer gets this one.
+   */
+  int64_t clamp_mtime;
+  /**
+   * The owner of everything, if `PUZZLEFS_BUILD_HAS_OWNER`; else the ones on disk.
+   */
+  uint32_t uid;
+  /**
+   * The group of everything, if `PUZZLEFS_BUILD_HAS_OWNER`; else the ones on disk.
+   */
+  uint32_t gid;
+  /**
+   * The mean size of packs in bytes, a power of two from 1 to 32 MiB; 0 for one that fits the
+   * size of the tree.
+   */
+  uint64_t pack_size;
+  /**
+   * One of `puzzlefs_compression`.
+   */
+  uint32_t compression;
+  /**
+   * Zstandard's level, from -7 to 22, if `PUZZLEFS_BUILD_HAS_COMPRESSION_LEVEL`; else 3.
+   */
+  int32_t compression_level;
+  /**
+   * One of `puzzlefs_data_layout`.
+   */
+  uint32_t data_layout;
+  /**
+   * How many threads read and how many compress, from 1 to 256; 0 for the number of cores,
+   * up to 16.
+   */
+  uint32_t threads;
+  /**
+   * Is told of progress, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
+} puzzlefs_build_options;
+
+/**
+ * What was built. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_build_result {
+  /**
+   * `sizeof(puzzlefs_build_result)`.
+   */
+  size_t size;
+  /**
+   * The digest of the image's manifest: `sha256:` and 64 digits of 0-9a-f. The manifest's media
+   * type is `application/vnd.oci.image.manifest.v1+json`.
+   */
+  char digest[72];
+  /**
+   * The fs-verity digest of the image's manifest: 64 digits of 0-9a-f.
+   */
+  char verity[72];
+  /**
+   * The size of the image's manifest in bytes.
+   */
+  uint64_t manifest_size;
+  /**
+   * Inodes in the image.
+   */
+  uint64_t inodes;
+  /**
+   * Regular files in the image.
+   */
+  uint64_t files;
+  /**
+   * Layers of the manifest: the rootfs and the data blobs.
+   */
+  uint64_t layers;
+  /**
+   * Chunks that the files consist of.
+   */
+  uint64_t chunks;
+  /**
+   * Chunks among them that were seen for the first time.
+   */
+  uint64_t new_chunks;
+  /**
+   * The sum of the files' sizes in bytes.
+   */
+  uint64_t bytes_tree;
+  /**
+   * Bytes read from the files: less than their sizes where they have holes.
+   */
+  uint64_t bytes_read;
+  /**
+   * Bytes of the new chunks.
+   */
+  uint64_t bytes_new;
+  /**
+   * Bytes of the blobs that were written.
+   */
+  uint64_t bytes_stored;
+  /**
+   * Bytes of the blobs that the layout had before.
+   */
+  uint64_t bytes_shared;
+  /**
+   * Bytes of the metadata.
+   */
+  uint64_t bytes_metadata;
+} puzzlefs_build_result;
+
+/**
+ * Something that could not be restored, for want of privileges.
+ */
+typedef struct puzzlefs_lost {
+  /**
+   * The size of this structure in the library that runs: fields beyond it are not there.
+   */
+  size_t size;
+  /**
+   * What it is: `owner`, `device`, or the name of an extended attribute.
+   */
+  const char *what;
+  /**
+   * The path in the image of the first inode that lost it: any bytes but NUL.
+   */
+  const char *first;
+  /**
+   * How many inodes lost it.
+   */
+  uint64_t count;
+} puzzlefs_lost;
+
+/**
+ * A function of the caller that is told what could not be restored, once for each `what`.
+ *
+ * Parameters:
+ * - `lost`: what it is, valid during the call only, with its strings.
+ * - `data`: the `data` of the options.
+ *
+ * Threads: it is called from the thread that called the library, before that call returns. No
+ * `longjmp`, no C++ exception may leave it.
+ */
+typedef void (*puzzlefs_lost_fn)(const struct puzzlefs_lost *lost, void *data);
+
+/**
+ * How an image is extracted. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_extract_options {
+  /**
+   * `sizeof(puzzlefs_extract_options)`.
+   */
+  size_t size;
+  /**
+   * Bits of `puzzlefs_extract_flags`.
+   */
+  uint64_t flags;
+  /**
+   * How many threads write files; 0 for the number of cores, up to 16.
+   */
+  uint32_t threads;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * Is told of progress, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Is told what could not be restored; NULL for nobody.
+   */
+  puzzlefs_lost_fn lost;
+  /**
+   * Passed to `progress` and `lost`.
+   */
+  void *data;
+} puzzlefs_extract_options;
+
+/**
+ * What was extracted. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_extract_result {
+  /**
+   * `sizeof(puzzlefs_extract_result)`.
+   */
+  size_t size;
+  /**
+   * Inodes of the image.
+   */
+  uint64_t inodes;
+  /**
+   * The sum of the files' sizes in bytes.
+   */
+  uint64_t bytes;
+  /**
+   * How many kinds of things could not be restored: how often `lost` was called, or would have
+   * been.
+   */
+  uint64_t lost;
+} puzzlefs_extract_result;
+
+/**
+ * How a layout is checked. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_fsck_options {
+  /**
+   * `sizeof(puzzlefs_fsck_options)`.
+   */
+  size_t size;
+  /**
+   * 0: there are no flags yet.
+   */
+  uint64_t flags;
+  /**
+   * Is told of progress, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
+} puzzlefs_fsck_options;
+
+/**
+ * What a check found, in numbers. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_fsck_summary {
+  /**
+   * `sizeof(puzzlefs_fsck_summary)`.
+   */
+  size_t size;
+  /**
+   * How many findings there are.
+   */
+  uint64_t findings;
+  /**
+   * How many of them are errors, which are the first: 0 if everything can be read and trusted.
+   */
+  uint64_t errors;
+  /**
+   * Images checked.
+   */
+  uint64_t images;
+  /**
+   * Blobs checked.
+   */
+  uint64_t blobs;
+  /**
+   * Bytes of these blobs.
+   */
+  uint64_t bytes;
+  /**
+   * Blobs of the layout that no image refers to; they are not checked.
+   */
+  uint64_t unreferenced;
+} puzzlefs_fsck_summary;
+
+/**
+ * Something that is wrong. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_finding {
+  /**
+   * `sizeof(puzzlefs_finding)`.
+   */
+  size_t size;
+  /**
+   * What is wrong, in one line of UTF-8: a string that belongs to the report and goes with it.
+   */
+  const char *message;
+  /**
+   * The tags of the images that it hurts, with NULL behind the last; an image without a tag is
+   * named by its digest. All of it belongs to the report and goes with it.
+   */
+  const char *const *tags;
+  /**
+   * How many tags these are.
+   */
+  size_t tag_count;
+  /**
+   * How bad it is.
+   */
+  puzzlefs_severity severity;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+} puzzlefs_finding;
+
+/**
+ * How an image is opened. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_open_options {
+  /**
+   * `sizeof(puzzlefs_open_options)`.
+   */
+  size_t size;
+  /**
+   * Bits of `puzzlefs_open_flags`.
+   */
+  uint64_t flags;
+  /**
+   * Which image, where the tag is that of an index: `OS/ARCHITECTURE[/VARIANT]`; NULL for this
+   * machine's, or the only one.
+   */
+  const char *platform;
+} puzzlefs_open_options;
+
+/**
+ * What is known of an inode, as `stat(2)` tells it. The caller sets `size`, and the library fills
+ * in the rest.
+ */
+typedef struct puzzlefs_stat {
+  /**
+   * `sizeof(puzzlefs_stat)`.
+   */
+  size_t size;
+  /**
+   * The number of the inode.
+   */
+  uint64_t ino;
+  /**
+   * The number of its names; for a directory, two and the number of its subdirectories.
+   */
+  uint64_t nlink;
+  /**
+   * The size of a regular file, or the length of a symbolic link's target, in bytes; else 0.
+   */
+  uint64_t file_size;
+  /**
+   * The time of the last change of the content, in seconds since 1970.
+   */
+  int64_t mtime_seconds;
+  /**
+   * The nanoseconds of that time, from 0 to 999,999,999: also before 1970, they count forward.
+   */
+  uint32_t mtime_nanoseconds;
+  /**
+   * The type and the permissions, as `st_mode` has them: `S_IFREG`, `S_IFDIR` and so on.
+   */
+  uint32_t mode;
+  /**
+   * The owner.
+   */
+  uint32_t uid;
+  /**
+   * The group.
+   */
+  uint32_t gid;
+  /**
+   * The device's driver, if the inode is a device; else 0.
+   */
+  uint32_t rdev_major;
+  /**
+   * The device among the driver's, if the inode is a device; else 0.
+   */
+  uint32_t rdev_minor;
+} puzzlefs_stat;
+
+/**
+ * An entry of a directory. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_dirent {
+  /**
+   * `sizeof(puzzlefs_dirent)`.
+   */
+  size_t size;
+  /**
+   * The number of the inode that it names; 0 if there is no such entry, which no inode has.
+   */
+  uint64_t ino;
+  /**
+   * The inode's type and permissions, as in `puzzlefs_stat`.
+   */
+  uint32_t mode;
+  /**
+   * The length of the name in bytes: 1 to 255.
+   */
+  uint32_t name_length;
+  /**
+   * The name: any bytes but NUL and `/`, with a NUL behind the last.
+   */
+  char name[256];
+} puzzlefs_dirent;
+
+/**
+ * An extended attribute. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_xattr {
+  /**
+   * `sizeof(puzzlefs_xattr)`.
+   */
+  size_t size;
+  /**
+   * The value: any bytes, without a NUL behind the last. It belongs to the image and goes with
+   * it. NULL if there is no such attribute.
+   */
+  const uint8_t *value;
+  /**
+   * The length of the value in bytes, which may be 0.
+   */
+  size_t value_length;
+  /**
+   * The length of the name in bytes: 1 to 255.
+   */
+  size_t name_length;
+  /**
+   * The full name with its namespace, such as `user.mime_type`: any bytes but NUL, with a NUL
+   * behind the last.
+   */
+  char name[256];
+} puzzlefs_xattr;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that runs, such as `0.1.0`: a static string.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * printf("libpuzzlefs %s\n", puzzlefs_version());
+ * ```
+ */
+const char *puzzlefs_version(void);
+
+/**
+ * Frees a string that the library gave to the caller.
+ *
+ * Parameters:
+ * - `string`: one that `puzzlefs_image_inspect` or `puzzlefs_image_readlink` gave, to be freed
+ *   once; NULL is fine. Not one that belongs to a handle.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * char *json;
+ * if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK)
+ *     puts(json), puzzlefs_string_free(json);
+ * ```
+ */
+void puzzlefs_string_free(char *string);
+
+/**
+ * Builds an image of a directory and stores it under a tag of an OCI image layout.
+ *
+ * The layout is made if it is not there. Nothing refers to the image before it is complete: when
+ * the build fails or is cancelled, the layout's tags are as they were.
+ *
+ * Parameters:
+ * - `rootfs`: the path of the directory.
+ * - `image`: where the image is stored: `LAYOUT:TAG`, where `LAYOUT` is the path of a folder.
+ * - `options`: how it is built; NULL for the defaults.
+ * - `result`: what was built, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when the build fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
+ * sense or a layout inside the directory, `PUZZLEFS_ERR_NOT_FOUND` without the directory,
+ * `PUZZLEFS_ERR_CHANGED` if a file changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
+ * `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: any, several builds at once too, into one layout too. It starts threads of its own,
+ * which end before it returns.
+ *
+ * ```c
+ * puzzlefs_build_options options = { .size = sizeof(options), .threads = 2 };
+ * puzzlefs_build_result result = { .size = sizeof(result) };
+ * puzzlefs_error *error;
+ * if (puzzlefs_build("root", "images:v1", &options, &result, &error) == PUZZLEFS_OK)
+ *     printf("%s\n", result.digest);
+ * else
+ *     fprintf(stderr, "%s\n", puzzlefs_error_message(error));
+ * puzzlefs_error_free(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_build(const char *rootfs,
+                               const char *image,
+                               const struct puzzlefs_build_options *options,
+                               struct puzzlefs_build_result *result,
+                               struct puzzlefs_error **error);
+
+/**
+ * The status that the function returned which gave this error.
+ *
+ * Parameters:
+ * - `error`: the error, borrowed; NULL for none.
+ *
+ * Returns the status; `PUZZLEFS_OK` for NULL.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * if (puzzlefs_error_status(error) == PUZZLEFS_ERR_NO_SPACE)
+ *     make_room();
+ * ```
+ */
+puzzlefs_status puzzlefs_error_status(const struct puzzlefs_error *error);
+
+/**
+ * The system's error number behind an error.
+ *
+ * Parameters:
+ * - `error`: the error, borrowed; NULL for none.
+ *
+ * Returns a number as `errno` has it, such as `ENOSPC`; 0 if no system call failed, or for NULL.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * if (puzzlefs_error_errno(error) == EMFILE)
+ *     close_some_files();
+ * ```
+ */
+int32_t puzzlefs_error_errno(const struct puzzlefs_error *error);
+
+/**
+ * What went wrong, as a sentence that a user can act on: UTF-8, without a full stop and without
+ * a line feed at its end.
+ *
+ * Parameters:
+ * - `error`: the error, borrowed; NULL for none.
+ *
+ * Returns a string that belongs to the error and goes with it; an empty one for NULL.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * fprintf(stderr, "%s\n", puzzlefs_error_message(error));
+ * ```
+ */
+const char *puzzlefs_error_message(const struct puzzlefs_error *error);
+
+/**
+ * The path that an error is about: any bytes but NUL. The message names it too.
+ *
+ * Parameters:
+ * - `error`: the error, borrowed; NULL for none.
+ *
+ * Returns a string that belongs to the error and goes with it; NULL if the error is not about a
+ * path, or for NULL.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * const char *path = puzzlefs_error_path(error);
+ * if (path != NULL)
+ *     mark_as_broken(path);
+ * ```
+ */
+const char *puzzlefs_error_path(const struct puzzlefs_error *error);
+
+/**
+ * Frees an error, and the strings that belong to it.
+ *
+ * Parameters:
+ * - `error`: the error, to be freed once; NULL is fine.
+ *
+ * Threads: any, once no other uses the error.
+ *
+ * ```c
+ * puzzlefs_error *error;
+ * if (puzzlefs_build("root", "images:v1", NULL, NULL, &error) != PUZZLEFS_OK)
+ *     fprintf(stderr, "%s\n", puzzlefs_error_message(error));
+ * puzzlefs_error_free(error);
+ * ```
+ */
+void puzzlefs_error_free(struct puzzlefs_error *error);
+
+/**
+ * Writes an image out as a directory.
+ *
+ * Owners, device nodes and some extended attributes need privileges. Whoever lacks them gets the
+ * rest, and is told what is missing. Nothing is written outside the directory, whatever the image
+ * says. When it fails or is cancelled, what was written is removed again.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `target`: the path of the directory, which must be empty or not there; its parent must be.
+ * - `options`: how it is extracted; NULL for the defaults.
+ * - `result`: what was extracted, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_ALREADY_EXISTS` if the directory is not
+ * empty, `PUZZLEFS_ERR_CORRUPT` for a data blob that is missing or damaged,
+ * `PUZZLEFS_ERR_NO_SPACE`, `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: any, also with the same image. It starts threads of its own, which end before it
+ * returns.
+ *
+ * ```c
+ * if (puzzlefs_image_extract(image, "root", NULL, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_extract(const struct puzzlefs_image *image,
+                                       const char *target,
+                                       const struct puzzlefs_extract_options *options,
+                                       struct puzzlefs_extract_result *result,
+                                       struct puzzlefs_error **error);
+
+/**
+ * Checks a layout, or one image of it: each digest, each structure, and that nothing is missing.
+ *
+ * Parameters:
+ * - `target`: `LAYOUT`, the path of an OCI image layout, or `LAYOUT:TAG` or `LAYOUT@sha256:HEX`
+ *   for one image. What is a folder is a layout.
+ * - `options`: how it is checked; NULL for the defaults.
+ * - `report`: what was found, which the caller frees with `puzzlefs_fsck_report_free`; NULL when
+ *   it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK` if the check could be made, whatever it found. Else among others
+ * `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag, `PUZZLEFS_ERR_CORRUPT` for an index that
+ * cannot be read, `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: any, during a build into the same layout too.
+ *
+ * ```c
+ * puzzlefs_fsck_report *report;
+ * if (puzzlefs_fsck("images", NULL, &report, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * puzzlefs_fsck_summary summary = { .size = sizeof(summary) };
+ * puzzlefs_fsck_report_summary(report, &summary, NULL);
+ * puts(summary.errors == 0 ? "clean" : "damaged");
+ * puzzlefs_fsck_report_free(report);
+ * ```
+ */
+puzzlefs_status puzzlefs_fsck(const char *target,
+                              const struct puzzlefs_fsck_options *options,
+                              struct puzzlefs_fsck_report **report,
+                              struct puzzlefs_error **error);
+
+/**
+ * Tells what a check found, in numbers.
+ *
+ * Parameters:
+ * - `report`: the report, borrowed.
+ * - `summary`: the numbers, with its `size` set.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or `PUZZLEFS_ERR_INVALID_INPUT`.
+ *
+ * Threads: any, also with the same report.
+ *
+ * ```c
+ * puzzlefs_fsck_summary summary = { .size = sizeof(summary) };
+ * if (puzzlefs_fsck_report_summary(report, &summary, &error) == PUZZLEFS_OK)
+ *     printf("%llu errors\n", (unsigned long long)summary.errors);
+ * ```
+ */
+puzzlefs_status puzzlefs_fsck_report_summary(const struct puzzlefs_fsck_report *report,
+                                             struct puzzlefs_fsck_summary *summary,
+                                             struct puzzlefs_error **error);
+
+/**
+ * Tells a finding of a check. The errors are the first.
+ *
+ * Parameters:
+ * - `report`: the report, borrowed.
+ * - `index`: which finding, from 0 to one less than the summary's `findings`.
+ * - `finding`: the finding, with its `size` set.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or `PUZZLEFS_ERR_NOT_FOUND` without such a finding, or
+ * `PUZZLEFS_ERR_INVALID_INPUT`.
+ *
+ * Threads: any, also with the same report.
+ *
+ * ```c
+ * puzzlefs_finding finding = { .size = sizeof(finding) };
+ * for (uint64_t index = 0; index < summary.findings; index++)
+ *     if (puzzlefs_fsck_report_finding(report, index, &finding, NULL) == PUZZLEFS_OK)
+ *         puts(finding.message);
+ * ```
+ */
+puzzlefs_status puzzlefs_fsck_report_finding(const struct puzzlefs_fsck_report *report,
+                                             uint64_t index,
+                                             struct puzzlefs_finding *finding,
+                                             struct puzzlefs_error **error);
+
+/**
+ * Frees a report, and what belongs to it.
+ *
+ * Parameters:
+ * - `report`: the report, to be freed once; NULL is fine.
+ *
+ * Threads: any, once no other uses the report.
+ *
+ * ```c
+ * puzzlefs_fsck_report_free(report);
+ * report = NULL;
+ * ```
+ */
+void puzzlefs_fsck_report_free(struct puzzlefs_fsck_report *report);
+
+/**
+ * Opens an image: reads all of its metadata and checks it.
+ *
+ * Parameters:
+ * - `image`: the image: `LAYOUT:TAG` or `LAYOUT@sha256:HEX`, where `LAYOUT` is the path of an OCI
+ *   image layout.
+ * - `options`: how it is opened; NULL for the defaults.
+ * - `opened`: the open image, which the caller frees with `puzzlefs_image_free`; NULL when it
+ *   fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag,
+ * `PUZZLEFS_ERR_INVALID_INPUT` for an image that is not one of puzzlefs, `PUZZLEFS_ERR_CORRUPT`.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * puzzlefs_image *image;
+ * if (puzzlefs_image_open("images:v1", NULL, &image, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_open(const char *image,
+                                    const struct puzzlefs_open_options *options,
+                                    struct puzzlefs_image **opened,
+                                    struct puzzlefs_error **error);
+
+/**
+ * Frees an image, and what belongs to it.
+ *
+ * Parameters:
+ * - `image`: the image, to be freed once; NULL is fine.
+ *
+ * Threads: any, once no other uses the image.
+ *
+ * ```c
+ * puzzlefs_image_free(image);
+ * image = NULL;
+ * ```
+ */
+void puzzlefs_image_free(struct puzzlefs_image *image);
+
+/**
+ * The digest of an image's manifest.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `digest`: `sha256:` and 64 digits of 0-9a-f: a string that belongs to the image and goes
+ *   with it.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or `PUZZLEFS_ERR_INVALID_INPUT`.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * const char *digest;
+ * if (puzzlefs_image_digest(image, &digest, NULL) == PUZZLEFS_OK)
+ *     puts(digest);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_digest(const struct puzzlefs_image *image,
+                                      const char **digest,
+                                      struct puzzlefs_error **error);
+
+/**
+ * Finds the inode at a path.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `path`: a path from the root of the image, whether it begins with a slash or not: any bytes.
+ *   Links in it are followed within the image.
+ * - `flags`: bits of `puzzlefs_lookup_flags`.
+ * - `ino`: the number of the inode. The root directory has 1.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or `PUZZLEFS_ERR_NOT_FOUND`, or `PUZZLEFS_ERR_INVALID_INPUT`, for too
+ * many symbolic links too.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * uint64_t ino;
+ * if (puzzlefs_image_lookup(image, "etc/os-release", 0, &ino, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_lookup(const struct puzzlefs_image *image,
+                                      const char *path,
+                                      uint64_t flags,
+                                      uint64_t *ino,
+                                      struct puzzlefs_error **error);
+
+/**
+ * Tells what is known of an inode.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `ino`: the number of the inode.
+ * - `stat`: what is known of it, with its `size` set.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or `PUZZLEFS_ERR_NOT_FOUND` without such an inode, or
+ * `PUZZLEFS_ERR_INVALID_INPUT`.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * puzzlefs_stat stat = { .size = sizeof(stat) };
+ * if (puzzlefs_image_stat(image, ino, &stat, &error) == PUZZLEFS_OK && S_ISREG(stat.mode))
+ *     printf("%llu bytes\n", (unsigned long long)stat.file_size);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_stat(const struct puzzlefs_image *image,
+                                    uint64_t ino,
+                                    struct puzzlefs_stat *stat,
+                                    struct puzzlefs_error **error);
+
+/**
+ * Reads bytes of a regular file.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `ino`: the number of the inode.
+ * - `buffer`: where they are written to; on failure it may be written to as well.
+ * - `count`: how many bytes there is room for.
+ * - `offset`: where in the file to begin, in bytes.
+ * - `done`: how many bytes were read: less than `count` only at the end of the file, 0 from there
+ *   on.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_CORRUPT` for a data blob that is missing
+ * or damaged, `PUZZLEFS_ERR_NOT_FOUND` without such an inode, `PUZZLEFS_ERR_INVALID_INPUT` for one
+ * that is not a regular file.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * char buffer[65536];
+ * uint64_t offset = 0;
+ * size_t done;
+ * do {
+ *     if (puzzlefs_image_read(image, ino, buffer, sizeof(buffer), offset, &done, &error) != PUZZLEFS_OK)
+ *         return fail(error);
+ *     fwrite(buffer, 1, done, stdout);
+ *     offset += done;
+ * } while (done == sizeof(buffer));
+ * ```
+ */
+puzzlefs_status puzzlefs_image_read(const struct puzzlefs_image *image,
+                                    uint64_t ino,
+                                    void *buffer,
+                                    size_t count,
+                                    uint64_t offset,
+                                    size_t *done,
+                                    struct puzzlefs_error **error);
+
+/**
+ * Tells where a symbolic link points to.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `ino`: the number of the inode.
+ * - `target`: its target, any bytes but NUL: a string that the caller frees with
+ *   `puzzlefs_string_free`; NULL when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or `PUZZLEFS_ERR_NOT_FOUND` without such an inode, or
+ * `PUZZLEFS_ERR_INVALID_INPUT` for one that is not a symbolic link.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * char *target;
+ * if (puzzlefs_image_readlink(image, ino, &target, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * printf("-> %s\n", target);
+ * puzzlefs_string_free(target);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_readlink(const struct puzzlefs_image *image,
+                                        uint64_t ino,
+                                        char **target,
+                                        struct puzzlefs_error **error);
+
+/**
+ * Tells an entry of a directory. The entries are sorted by the bytes of their names; `.` and
+ * `..` are not among them.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `ino`: the number of the directory's inode.
+ * - `index`: which entry, from 0.
+ * - `entry`: the entry, with its `size` set. Its `ino` is 0 if the directory has no more.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, behind the last entry too; or `PUZZLEFS_ERR_NOT_FOUND` without such an
+ * inode, or `PUZZLEFS_ERR_INVALID_INPUT` for one that is not a directory.
+ *
+ * Threads: any, also with the same image: nothing is remembered between two calls.
+ *
+ * ```c
+ * puzzlefs_dirent entry = { .size = sizeof(entry) };
+ * for (uint64_t index = 0;; index++) {
+ *     if (puzzlefs_image_readdir(image, ino, index, &entry, &error) != PUZZLEFS_OK)
+ *         return fail(error);
+ *     if (entry.ino == 0)
+ *         break;
+ *     puts(entry.name);
+ * }
+ * ```
+ */
+puzzlefs_status puzzlefs_image_readdir(const struct puzzlefs_image *image,
+                                       uint64_t ino,
+                                       uint64_t index,
+                                       struct puzzlefs_dirent *entry,
+                                       struct puzzlefs_error **error);
+
+/**
+ * Tells an extended attribute of an inode. They are sorted by the bytes of their names.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `ino`: the number of the inode.
+ * - `index`: which attribute, from 0.
+ * - `xattr`: the attribute, with its `size` set. Its `value` is NULL if the inode has no more.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, behind the last attribute too; or `PUZZLEFS_ERR_NOT_FOUND` without such
+ * an inode, or `PUZZLEFS_ERR_INVALID_INPUT`.
+ *
+ * Threads: any, also with the same image: nothing is remembered between two calls.
+ *
+ * ```c
+ * puzzlefs_xattr xattr = { .size = sizeof(xattr) };
+ * for (uint64_t index = 0;; index++) {
+ *     if (puzzlefs_image_xattr(image, ino, index, &xattr, &error) != PUZZLEFS_OK)
+ *         return fail(error);
+ *     if (xattr.value == NULL)
+ *         break;
+ *     setxattr(path, xattr.name, xattr.value, xattr.value_length, 0);
+ * }
+ * ```
+ */
+puzzlefs_status puzzlefs_image_xattr(const struct puzzlefs_image *image,
+                                     uint64_t ino,
+                                     uint64_t index,
+                                     struct puzzlefs_xattr *xattr,
+                                     struct puzzlefs_error **error);
+
+/**
+ * Describes an image: manifest, configuration, counts of inodes and bytes, data blobs, and what
+ * it shares with the other images of its layout.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `json`: a JSON document, as `puzzlefs inspect --json` prints it: UTF-8, without a line feed
+ *   in it. A string that the caller frees with `puzzlefs_string_free`; NULL when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_CORRUPT` if the layout's index is damaged.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * char *json;
+ * if (puzzlefs_image_inspect(image, &json, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * puts(json);
+ * puzzlefs_string_free(json);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_inspect(const struct puzzlefs_image *image,
+                                       char **json,
+                                       struct puzzlefs_error **error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* PUZZLEFS_H */

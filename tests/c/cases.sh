@@ -1,0 +1,57 @@
+#!/bin/sh
+# cases.sh dynamic|static: what run.sh does with the programs that it has put into the current folder.
+set -eu
+link=$1
+same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'" >&2; exit 1; }; }
+
+# The same image as the command-line tool's, and what is in it.
+same "$(./build ../tree layout:v1 2>log)" "$(puzzlefs build --quiet ../tree cli:v1)"
+grep -q '^[0-9]* inodes' log
+./tree layout:v1 ../tree
+same "$(./list layout:v1 dir/text | sha256sum)" "$(sha256sum <../tree/dir/text)"
+same "$(./list layout:v1 | wc -l)" 13
+./list layout:v1 | grep -q '^120777 .* link -> file$'
+
+set -- --exclude '*.o' --exclude dir/sub --one-file-system --owner 12:34 --clamp-mtime=1000000000 \
+    --architecture riscv64 --os plan9 --config ../config --annotation org.example.a=one=1 --annotation org.example.b=two \
+    --created 1234567890 --author Ada --created-by 'a test' --comment 'with everything' --quiet ../tree
+same "$(./options ../tree layout:packs packs ../config)" \
+    "$(puzzlefs build --compression=zstd:7 --pack-size 2M --selinux "$@" cli:packs)"
+same "$(./options ../tree layout:chunks chunks ../config)" \
+    "$(puzzlefs build --compression=none --layout blob-per-chunk "$@" cli:chunks)"
+
+mkdir misused
+./build ../tree misused/layout:v1 >/dev/null 2>&1
+./misuse ../tree misused/layout
+./progress ../tree watched extracted
+./tree watched:v1 extracted
+
+# Ctrl-C: no tag, and what was there before is whole.
+before=$(find layout | sort)
+status=0
+timeout --preserve-status --signal=INT 1 ./build /usr layout:interrupted >log 2>&1 || status=$?
+same $status 130
+same "$(find layout | sort)" "$before"
+same "$(./fsck layout)" ''
+
+if [ "$link" = dynamic ]; then
+    grind='valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,indirect --error-exitcode=9'
+    $grind ./build ../tree grind:v1 >log 2>&1
+    $grind ./list grind:v1 dir >log
+    $grind ./tree grind:v1 ../tree
+else
+    # An ordinary user, who can read what is here, cannot restore all.
+    cp "$(command -v puzzlefs)" .
+    install -d -o 65534 user
+    set -- setpriv --reuid=65534 --regid=65534 --clear-groups
+    "$@" ./extract layout:v1 user/ours >ours
+    "$@" ./puzzlefs extract --quiet layout:v1 user/theirs 2>theirs
+    same "$(cat ours)" "$(cat theirs)"
+    grep -q ': owner of' ours
+fi
+
+# What is damaged is told as the command-line tool tells it.
+largest=$(find layout/blobs -type f -size +100k | head -n 1)
+printf x | dd of="$largest" bs=1 seek=1000 conv=notrunc status=none
+same "$(./fsck layout || echo failed)" "$(puzzlefs fsck --quiet layout || echo failed)"
+same "$(./fsck layout | wc -l)" 1

@@ -1,0 +1,317 @@
+/*
+ * Whatever a caller does wrong is an error that says what, and no crash.
+ *
+ *     misuse ROOTFS LAYOUT: the directory holds `file`, `dir/` and `link`; the layout's tag `v1` is an image of it
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <errno.h>
+#include <stdint.h>
+
+#include "check.h"
+
+#define INVALID PUZZLEFS_ERR_INVALID_INPUT
+#define NOT_FOUND PUZZLEFS_ERR_NOT_FOUND
+#define UNSUPPORTED PUZZLEFS_ERR_UNSUPPORTED
+
+static const char *rootfs;
+static char v1[4096], v2[4096];
+static puzzlefs_error *error;
+
+/* A structure with room behind it, as a caller with a newer header has. */
+#define NEWER(type)                                                                                          \
+    union {                                                                                                  \
+        type known;                                                                                          \
+        unsigned char bytes[sizeof(type) + 64];                                                              \
+    }
+
+static void references(void)
+{
+    static const struct {
+        const char *image, *text;
+    } cases[] = {
+        { "", "names no image" },      { "images", "names no image" },       { ":v1", "names no layout" },
+        { "images:", "is no tag" },    { "images:a b", "is no tag" },        { "images:\xff", "is no tag" },
+        { "images:.a", "is no tag" },  { "images@sha256:12", "no SHA-256" },
+    };
+    puzzlefs_image *image;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        FAIL(INVALID, cases[i].text, puzzlefs_build(rootfs, cases[i].image, NULL, NULL, &error));
+        FAIL(INVALID, cases[i].text, puzzlefs_image_open(cases[i].image, NULL, &image, &error));
+        CHECK(image == NULL);
+    }
+    FAIL(INVALID, "under a tag",
+         puzzlefs_build(rootfs, "x@sha256:0000000000000000000000000000000000000000000000000000000000000000", NULL,
+                        NULL, &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_image_open("/does/not/exist:v1", NULL, &image, &error));
+    FAIL(NOT_FOUND, "v2", puzzlefs_image_open(v2, NULL, &image, &error));
+}
+
+/* Everything that can be wrong with the options of a build. */
+static void build_options(void)
+{
+    static const char *const not_utf8[] = { "fine", "\xff\xfe", NULL };
+    static const char *const bad_glob[] = { "[", NULL };
+    static const char *const odd[] = { "key", "value", "lonely", NULL };
+    static const struct {
+        puzzlefs_status status;
+        const char *text;
+        puzzlefs_build_options options;
+    } cases[] = {
+        { INVALID, "'options.size' is 0", { .flags = 0 } },
+        { INVALID, "'options.size' is 1", { .size = 1 } },
+        { INVALID, "at least", { .size = sizeof(puzzlefs_build_options) - 1 } },
+        { INVALID, "at least", { .size = SIZE_MAX } },
+#define SIZED .size = sizeof(puzzlefs_build_options)
+        { UNSUPPORTED, "0x8000000000000000", { SIZED, .flags = UINT64_C(1) << 63 } },
+        { UNSUPPORTED, "'options.compression' is 2", { SIZED, .compression = 2 } },
+        { UNSUPPORTED, "'options.data_layout' is 2", { SIZED, .data_layout = 2 } },
+        { INVALID, "does not say so", { SIZED, .uid = 1 } },
+        { INVALID, "does not say so", { SIZED, .gid = 1 } },
+        { INVALID, "does not say so", { SIZED, .created = -1 } },
+        { INVALID, "does not say so", { SIZED, .clamp_mtime = 1 } },
+        { INVALID, "does not say so", { SIZED, .compression_level = 3 } },
+        { INVALID, "no compression",
+          { SIZED, .compression = PUZZLEFS_COMPRESSION_NONE, .flags = PUZZLEFS_BUILD_HAS_COMPRESSION_LEVEL } },
+        { INVALID, "level of 23",
+          { SIZED, .compression_level = 23, .flags = PUZZLEFS_BUILD_HAS_COMPRESSION_LEVEL } },
+        { INVALID, "2^32 - 1", { SIZED, .uid = UINT32_MAX, .flags = PUZZLEFS_BUILD_HAS_OWNER } },
+        { INVALID, "pack size", { SIZED, .pack_size = 1 } },
+        { INVALID, "threads", { SIZED, .threads = UINT32_MAX } },
+        { INVALID, "'options.exclude' is not UTF-8", { SIZED, .exclude = not_utf8 } },
+        { INVALID, "no pattern", { SIZED, .exclude = bad_glob } },
+        { INVALID, "'lonely'", { SIZED, .annotations = odd } },
+        { INVALID, "'options.annotations' is not UTF-8", { SIZED, .annotations = not_utf8 } },
+        { INVALID, "'options.author' is not UTF-8", { SIZED, .author = "\xff" } },
+        { INVALID, "'options.config' is NULL", { SIZED, .config_length = 1 } },
+        { INVALID, "'options.config' cannot have", { SIZED, .config = (const uint8_t *)"", .config_length = SIZE_MAX } },
+        { INVALID, "not JSON", { SIZED, .config = (const uint8_t *)"" } },
+        { INVALID, "not a JSON object", { SIZED, .config = (const uint8_t *)"[]!", .config_length = 2 } },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        FAIL(cases[i].status, cases[i].text, puzzlefs_build(rootfs, v2, &cases[i].options, NULL, &error));
+}
+
+static void build(void)
+{
+    NEWER(puzzlefs_build_options) options = { .known = { .size = sizeof(options) } };
+    NEWER(puzzlefs_build_result) result = { .known = { .size = sizeof(result) } };
+    puzzlefs_image *image;
+
+    FAIL(INVALID, "'rootfs' is NULL", puzzlefs_build(NULL, v2, NULL, NULL, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_build(rootfs, NULL, NULL, NULL, &error));
+    CHECK(puzzlefs_build(NULL, NULL, NULL, NULL, NULL) == INVALID);
+
+    CHECK(puzzlefs_build("/does/not/exist", v2, NULL, NULL, &error) == NOT_FOUND);
+    CHECK(puzzlefs_error_errno(error) == ENOENT);
+    CHECK(strcmp(puzzlefs_error_path(error), "/does/not/exist") == 0);
+    puzzlefs_error_free(error);
+
+    result.known.size = sizeof(puzzlefs_build_result) - 1;
+    FAIL(INVALID, "'result.size'", puzzlefs_build(rootfs, v2, NULL, &result.known, &error));
+    options.bytes[sizeof(options) - 1] = 1;
+    FAIL(UNSUPPORTED, "knows no such option", puzzlefs_build(rootfs, v2, &options.known, NULL, &error));
+    /* Nothing of all that has built anything. */
+    FAIL(NOT_FOUND, "v2", puzzlefs_image_open(v2, NULL, &image, &error));
+
+    /* A newer header than the library's is fine, as long as nothing new is asked for. */
+    options.bytes[sizeof(options) - 1] = 0;
+    memset(&result, 0xff, sizeof(result));
+    result.known.size = sizeof(result);
+    SUCCEED(puzzlefs_build(rootfs, v2, &options.known, &result.known, &error));
+    CHECK(result.known.size == sizeof(result));
+    CHECK(strlen(result.known.digest) == 71 && strlen(result.known.verity) == 64);
+    for (size_t i = sizeof(puzzlefs_build_result); i < sizeof(result); i++)
+        CHECK(result.bytes[i] == 0);
+}
+
+static void open_image(void)
+{
+    puzzlefs_open_options options = { .size = sizeof(options), .flags = 1 << 1 };
+    puzzlefs_image *image;
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_open(NULL, NULL, &image, &error));
+    FAIL(INVALID, "'opened' is NULL", puzzlefs_image_open(v1, NULL, NULL, &error));
+    FAIL(UNSUPPORTED, "unknown bits 0x2", puzzlefs_image_open(v1, &options, &image, &error));
+    options.flags = 0;
+    options.platform = "";
+    FAIL(INVALID, "is no platform", puzzlefs_image_open(v1, &options, &image, &error));
+    options.size = 0;
+    FAIL(INVALID, "'options.size'", puzzlefs_image_open(v1, &options, &image, &error));
+}
+
+static uint64_t find(const puzzlefs_image *image, const char *path, uint64_t flags)
+{
+    uint64_t ino;
+
+    SUCCEED(puzzlefs_image_lookup(image, path, flags, &ino, &error));
+    return ino;
+}
+
+static void read_image(const puzzlefs_image *image)
+{
+    uint64_t file = find(image, "file", 0), dir = find(image, "/./dir//", 0), ino;
+    uint64_t link = find(image, "link", PUZZLEFS_LOOKUP_NOFOLLOW);
+    NEWER(puzzlefs_stat) stat = { .known = { .size = sizeof(stat) } };
+    puzzlefs_dirent entry = { .size = sizeof(entry) };
+    puzzlefs_xattr xattr = { .size = sizeof(xattr) };
+    const char *digest;
+    char byte, *text;
+    size_t done;
+
+    CHECK(find(image, "link", 0) == file && find(image, "", 0) == 1 && find(image, "../..", 0) == 1);
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_digest(NULL, &digest, &error));
+    FAIL(INVALID, "'digest' is NULL", puzzlefs_image_digest(image, NULL, &error));
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_lookup(NULL, "file", 0, &ino, &error));
+    FAIL(INVALID, "'path' is NULL", puzzlefs_image_lookup(image, NULL, 0, &ino, &error));
+    FAIL(INVALID, "'ino' is NULL", puzzlefs_image_lookup(image, "file", 0, NULL, &error));
+    FAIL(UNSUPPORTED, "'flags'", puzzlefs_image_lookup(image, "file", 1 << 1, &ino, &error));
+    CHECK(puzzlefs_image_lookup(image, "dir/missing", 0, &ino, &error) == NOT_FOUND);
+    CHECK(strcmp(puzzlefs_error_path(error), "dir/missing") == 0 && puzzlefs_error_errno(error) == 0);
+    puzzlefs_error_free(error);
+    FAIL(NOT_FOUND, "not a directory", puzzlefs_image_lookup(image, "file/x", 0, &ino, &error));
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_stat(NULL, file, &stat.known, &error));
+    FAIL(INVALID, "'stat' is NULL", puzzlefs_image_stat(image, file, NULL, &error));
+    FAIL(NOT_FOUND, "no inode 0", puzzlefs_image_stat(image, 0, &stat.known, &error));
+    FAIL(NOT_FOUND, "no inode 4294967297", puzzlefs_image_stat(image, UINT64_C(4294967297), &stat.known, &error));
+    stat.bytes[sizeof(stat) - 1] = 1;
+    SUCCEED(puzzlefs_image_stat(image, file, &stat.known, &error));
+    CHECK(stat.known.ino == file && stat.bytes[sizeof(stat) - 1] == 0);
+    stat.known.size = 8;
+    FAIL(INVALID, "'stat.size' is 8", puzzlefs_image_stat(image, file, &stat.known, &error));
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_read(NULL, file, &byte, 1, 0, &done, &error));
+    FAIL(INVALID, "'buffer' is NULL", puzzlefs_image_read(image, file, NULL, 1, 0, &done, &error));
+    FAIL(INVALID, "cannot have", puzzlefs_image_read(image, file, &byte, SIZE_MAX, 0, &done, &error));
+    FAIL(INVALID, "'done' is NULL", puzzlefs_image_read(image, file, &byte, 1, 0, NULL, &error));
+    FAIL(INVALID, "not a regular file", puzzlefs_image_read(image, dir, &byte, 1, 0, &done, &error));
+    FAIL(NOT_FOUND, "no inode", puzzlefs_image_read(image, UINT64_MAX, &byte, 1, 0, &done, &error));
+    SUCCEED(puzzlefs_image_read(image, file, NULL, 0, 0, &done, &error));
+    CHECK(done == 0);
+    done = 1;
+    SUCCEED(puzzlefs_image_read(image, file, &byte, 1, UINT64_MAX, &done, &error));
+    CHECK(done == 0);
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_readlink(NULL, link, &text, &error));
+    CHECK(text == NULL);
+    FAIL(INVALID, "'target' is NULL", puzzlefs_image_readlink(image, link, NULL, &error));
+    FAIL(INVALID, "not a symbolic link", puzzlefs_image_readlink(image, file, &text, &error));
+    CHECK(text == NULL);
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_readdir(NULL, 1, 0, &entry, &error));
+    FAIL(INVALID, "'entry' is NULL", puzzlefs_image_readdir(image, 1, 0, NULL, &error));
+    FAIL(INVALID, "not a directory", puzzlefs_image_readdir(image, file, 0, &entry, &error));
+    SUCCEED(puzzlefs_image_readdir(image, 1, UINT64_MAX, &entry, &error));
+    CHECK(entry.ino == 0 && entry.name_length == 0 && entry.name[0] == '\0');
+    entry.size--;
+    FAIL(INVALID, "'entry.size'", puzzlefs_image_readdir(image, 1, 0, &entry, &error));
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_xattr(NULL, 1, 0, &xattr, &error));
+    FAIL(INVALID, "'xattr' is NULL", puzzlefs_image_xattr(image, 1, 0, NULL, &error));
+    SUCCEED(puzzlefs_image_xattr(image, link, UINT64_MAX, &xattr, &error));
+    CHECK(xattr.value == NULL && xattr.value_length == 0 && xattr.name_length == 0);
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_inspect(NULL, &text, &error));
+    CHECK(text == NULL);
+    FAIL(INVALID, "'json' is NULL", puzzlefs_image_inspect(image, NULL, &error));
+    SUCCEED(puzzlefs_image_inspect(image, &text, &error));
+    CHECK(text[0] == '{' && strstr(text, "\"manifest\"") != NULL && strchr(text, '\n') == NULL);
+    puzzlefs_string_free(text);
+}
+
+static void extract(const puzzlefs_image *image)
+{
+    puzzlefs_extract_options options = { .size = sizeof(options), .flags = 1 << 1 };
+    puzzlefs_extract_result result = { .size = 0 };
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_extract(NULL, "x", NULL, NULL, &error));
+    FAIL(INVALID, "'target' is NULL", puzzlefs_image_extract(image, NULL, NULL, NULL, &error));
+    FAIL(INVALID, "'result.size' is 0", puzzlefs_image_extract(image, "/does/not/exist", NULL, &result, &error));
+    FAIL(UNSUPPORTED, "'options.flags'", puzzlefs_image_extract(image, "/does/not/exist", &options, NULL, &error));
+    options.flags = 0;
+    options.reserved = 1;
+    FAIL(UNSUPPORTED, "'options.reserved'", puzzlefs_image_extract(image, "/does/not/exist", &options, NULL, &error));
+    FAIL(PUZZLEFS_ERR_ALREADY_EXISTS, "not empty", puzzlefs_image_extract(image, rootfs, NULL, NULL, &error));
+    FAIL(NOT_FOUND, "/does/not", puzzlefs_image_extract(image, "/does/not/exist", NULL, NULL, &error));
+}
+
+static void fsck(void)
+{
+    puzzlefs_fsck_options options = { .size = sizeof(options), .flags = 1 };
+    puzzlefs_fsck_summary summary = { .size = sizeof(summary) };
+    puzzlefs_finding finding = { .size = sizeof(finding) };
+    puzzlefs_fsck_report *report;
+
+    FAIL(INVALID, "'target' is NULL", puzzlefs_fsck(NULL, NULL, &report, &error));
+    CHECK(report == NULL);
+    FAIL(INVALID, "'report' is NULL", puzzlefs_fsck(v1, NULL, NULL, &error));
+    FAIL(UNSUPPORTED, "'options.flags'", puzzlefs_fsck(v1, &options, &report, &error));
+    FAIL(NOT_FOUND, "/does/not/exist", puzzlefs_fsck("/does/not/exist", NULL, &report, &error));
+
+    SUCCEED(puzzlefs_fsck(v1, NULL, &report, &error));
+    FAIL(INVALID, "'report' is NULL", puzzlefs_fsck_report_summary(NULL, &summary, &error));
+    FAIL(INVALID, "'summary' is NULL", puzzlefs_fsck_report_summary(report, NULL, &error));
+    FAIL(INVALID, "'finding' is NULL", puzzlefs_fsck_report_finding(report, 0, NULL, &error));
+    FAIL(NOT_FOUND, "no finding 0", puzzlefs_fsck_report_finding(report, 0, &finding, &error));
+    SUCCEED(puzzlefs_fsck_report_summary(report, &summary, &error));
+    CHECK(summary.findings == 0 && summary.errors == 0 && summary.images == 1 && summary.blobs >= 3);
+    puzzlefs_fsck_report_free(report);
+}
+
+/* What is no such handle is told, as far as it can be. */
+static void handles(puzzlefs_image *image)
+{
+    uint64_t room[2] = { 0, 0 };
+    const char *digest;
+
+    FAIL(INVALID, "not of this type", puzzlefs_image_digest((puzzlefs_image *)room, &digest, &error));
+    FAIL(INVALID, "not of this type", puzzlefs_image_digest((puzzlefs_image *)(void *)((char *)room + 1), &digest, &error));
+    FAIL(INVALID, "not of this type",
+         puzzlefs_fsck_report_summary((puzzlefs_fsck_report *)(void *)image, NULL, &error));
+    puzzlefs_fsck_report_free((puzzlefs_fsck_report *)(void *)image);
+    SUCCEED(puzzlefs_image_digest(image, &digest, &error));
+
+    puzzlefs_image_free(image);
+    FAIL(INVALID, "freed already", puzzlefs_image_digest(image, &digest, &error));
+    puzzlefs_image_free(image);
+}
+
+static void nothing(void)
+{
+    puzzlefs_image_free(NULL);
+    puzzlefs_fsck_report_free(NULL);
+    puzzlefs_string_free(NULL);
+    puzzlefs_error_free(NULL);
+    CHECK(puzzlefs_error_status(NULL) == PUZZLEFS_OK);
+    CHECK(puzzlefs_error_errno(NULL) == 0);
+    CHECK(strcmp(puzzlefs_error_message(NULL), "") == 0);
+    CHECK(puzzlefs_error_path(NULL) == NULL);
+    CHECK(strlen(puzzlefs_version()) >= strlen("0.1.0"));
+}
+
+int main(int argc, char **argv)
+{
+    puzzlefs_image *image;
+
+    CHECK(argc == 3);
+    rootfs = argv[1];
+    snprintf(v1, sizeof(v1), "%s:v1", argv[2]);
+    snprintf(v2, sizeof(v2), "%s:v2", argv[2]);
+
+    nothing();
+    references();
+    build_options();
+    build();
+    open_image();
+    SUCCEED(puzzlefs_image_open(v1, NULL, &image, &error));
+    read_image(image);
+    extract(image);
+    fsck();
+    handles(image);
+    return 0;
+}
