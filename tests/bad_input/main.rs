@@ -10,6 +10,7 @@ mod metadata_capnp;
 
 mod check;
 mod images;
+mod layouts;
 mod messages;
 mod metadata;
 mod right_input;
