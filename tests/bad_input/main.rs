@@ -13,4 +13,6 @@ mod images;
 mod layouts;
 mod messages;
 mod metadata;
+mod output;
 mod right_input;
+mod sources;
