@@ -9,8 +9,10 @@ mod forge;
 mod metadata_capnp;
 
 mod check;
+mod crash;
 mod images;
 mod layouts;
+mod limits;
 mod messages;
 mod metadata;
 mod output;
