@@ -11,6 +11,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -18,7 +19,7 @@ use crate::chunk::{
     Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream,
 };
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Staging;
 use crate::pack::{
     Compression, Compressor, FRAME_SIZE, Frame, PackSize, PackWriter, SealedPack, zeros,
@@ -89,24 +90,31 @@ pub fn store<S: Source>(
     let (jobs, job_receiver) = bounded(FRAMES_AHEAD * threads);
     let (events, event_receiver) = bounded(FRAMES_AHEAD * threads);
 
+    let stop = &AtomicBool::new(false);
+
     // All that others wait for belongs to this function's own part: when it returns, for whatever
     // reason, they find their counterpart gone, and end.
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let (todo, jobs) = (todo_receiver.clone(), job_receiver.clone());
             thread::spawn(scope, move || read(source, &todo))?;
-            thread::spawn(scope, move || compress(settings.compression, &jobs))?;
+            thread::spawn(scope, move || compress(settings.compression, &jobs, stop))?;
         }
         drop((todo_receiver, job_receiver));
         let writer = thread::spawn(scope, || write(event_receiver, settings.compression, staging))?;
 
         let streams = Streams { left: streams.into_iter(), read: VecDeque::new(), todo };
         let assembled = Assembler::new(inodes, settings, jobs, events).run(streams, monitor);
+        stop.store(assembled.is_err(), Ordering::Relaxed);
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // Where the writer failed, the assembler only saw that nobody takes its frames any more.
-        let (packs, zeros) = written?;
-        let (extents, stats) = assembled?;
-        Ok(Stored { extents, packs, zeros, stats })
+        match (assembled, written) {
+            (Ok((extents, stats)), Ok((packs, zeros))) => {
+                Ok(Stored { extents, packs, zeros, stats })
+            }
+            // One of the two may only have seen that the other is gone.
+            (Err(error), Err(reason)) if error.kind() == ErrorKind::Cancelled => Err(reason),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     })
 }
 
@@ -170,10 +178,13 @@ struct Job {
     done: Sender<Result<Frame>>,
 }
 
-/// Compresses frames until there are no more.
-fn compress(compression: Compression, jobs: &Receiver<Job>) {
+/// Compresses frames until there are no more, or nobody needs them.
+fn compress(compression: Compression, jobs: &Receiver<Job>, stop: &AtomicBool) {
     let mut compressor = None;
     for Job { raw, done } in jobs {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         let compress = || {
             let compressor = match &mut compressor {
                 Some(compressor) => compressor,
