@@ -408,7 +408,7 @@ fn a_signal_cancels() {
     build(&before, &layout, "before", &[]);
     let index = fs::read(layout.dir.join("index.json")).unwrap();
     let slow = mkdir(&dir.path().join("slow"));
-    fs::write(slow.join("file"), lines(64 * 1024 * KIB)).unwrap();
+    fs::write(slow.join("file"), lines(16 * 1024 * KIB)).unwrap();
     for (signal, code) in [("INT", 130), ("TERM", 143), ("QUIT", 131)] {
         let mut command = Command::new("timeout");
         command.args([
