@@ -68,6 +68,8 @@ impl Bar {
             if *stage != Some(progress.stage) {
                 *stage = Some(progress.stage);
                 bar.set_style(style(progress.stage));
+                // The speed is that of this stage.
+                bar.reset();
             }
             bar.set_length(progress.total);
             bar.set_position(progress.done);
