@@ -67,8 +67,10 @@ pub extern "C" fn puzzlefs_version() -> *const c_char {
 ///
 /// ```c
 /// char *json;
-/// if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK)
-///     puts(json), puzzlefs_string_free(json);
+/// if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK) {
+///     puts(json);
+///     puzzlefs_string_free(json);
+/// }
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn puzzlefs_string_free(string: *mut c_char) {

@@ -291,8 +291,8 @@ impl<T: Versioned> Slot<T> {
 
 /// An opaque type of C, and what is behind it.
 pub trait Handle {
-    /// What is behind it.
-    type Target;
+    /// What is behind it, which any thread may use and free.
+    type Target: Send + Sync;
     /// Marks what is such a handle and not freed.
     const TAG: u64;
 }
