@@ -37,6 +37,10 @@ macro_rules! symbol_version {
 }
 use symbol_version;
 
+// The linker reads it: cargo shall link anew when it changes.
+#[cfg(symver)]
+const _: &str = include_str!("symbol-versions");
+
 symbol_version!("LIBPUZZLEFS_0.1": puzzlefs_version, puzzlefs_string_free);
 
 const VERSION: &CStr =

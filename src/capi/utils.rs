@@ -191,6 +191,7 @@ pub unsafe fn out<'a, T>(place: *mut T, name: &str) -> Result<&'a mut MaybeUnini
 /// The type is `repr(C)`, its first field is `size: usize`, and it may consist of zeros.
 pub unsafe trait Versioned {
     /// The size in the first version that had the structure: the smallest that a caller may say.
+    /// Once a field is added, it is `offset_of!` the first one added.
     const FIRST_SIZE: usize;
 }
 
