@@ -398,3 +398,34 @@ fn extracting_as_an_ordinary_user() {
     assert!(unexpected.is_empty(), "{unexpected:#?}");
     assert!(!differences.is_empty(), "devices are missing");
 }
+
+/// The first signal stops the work, and what it made is cleared.
+#[test]
+fn a_signal_cancels() {
+    let dir = temp_dir();
+    let layout = Layout::new(dir.path().join("out"));
+    let before = tree_with(dir.path(), &[("file", b"1".to_vec())]);
+    build(&before, &layout, "before", &[]);
+    let index = fs::read(layout.dir.join("index.json")).unwrap();
+    let slow = mkdir(&dir.path().join("slow"));
+    fs::write(slow.join("file"), lines(16 * 1024 * KIB)).unwrap();
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("QUIT", 131)] {
+        let mut command = Command::new("timeout");
+        command.args([
+            "--foreground",
+            "--preserve-status",
+            "--signal",
+            signal,
+            "--kill-after=30",
+            "0.5",
+        ]);
+        command.arg(env!("CARGO_BIN_EXE_puzzlefs")).args(["build", "--compression=zstd:22"]);
+        let output = fail(code, command.arg(&slow).arg(layout.image("v1")));
+        assert_eq!(output.errors(), "puzzlefs: cancelled\n", "{signal}");
+        assert_eq!(fs::read(layout.dir.join("index.json")).unwrap(), index, "{signal}");
+        let names = fs::read_dir(&layout.dir).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["blobs", "index.json", "oci-layout"], "{signal}");
+    }
+}

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::Command;
 
 use common::command::succeed;
-use common::snapshot::{Snapshot, assert_same};
+use common::snapshot::{Snapshot, assert_begin, assert_same};
 use common::temp_dir;
 use common::tree::{self, KIB, make_node, mkdir, random, set_mode, set_xattr, sparse};
+use common::verity::fs_verity;
 use rustix::fs::{FileType, makedev};
 
 /// A small tree with one of each thing that the changes below are made to.
@@ -136,10 +137,7 @@ fn snapshot_tells_every_kind_of_change() {
         let before = snapshot(dir.path());
         change(dir.path());
         let found = before.differences(&snapshot(dir.path()));
-        assert_eq!(found.len(), expected.len(), "{what}: {found:#?}");
-        for (found, expected) in found.iter().zip(expected) {
-            assert!(found.starts_with(expected), "{what}: {found}");
-        }
+        assert_begin(what, expected, &found);
     }
 }
 
@@ -178,4 +176,20 @@ fn snapshot_goes_deeper_than_a_path_can() {
     let snapshot = Snapshot::of(dir.path());
     let longest = snapshot.paths().map(<[u8]>::len).max().unwrap();
     assert!(longest > 4096, "the longest path has {longest} bytes");
+}
+
+/// The digests are those that fsverity-utils prints.
+#[test]
+fn fs_verity_digests_are_the_kernels() {
+    let digests = [
+        (0, "3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95"),
+        (1, "dbbdfa9d606f7adeaa7f16dcfb0d49161c4cfb82d9d51cfb5cb43fa3dacb9e5b"),
+        (4096, "3f128b8d5a052638172857f47f0110dc2fc2c234dc0c712c08a3bc6f6c540483"),
+        (4097, "f54d7eca1ac49ae471f4abedb0d9309f0b84a51ec5c1733e3abb2aaf9f66c4ad"),
+        (128 * 4096, "fcaf1ae16ac8b4ca5217ed37818cca018924841f0083e50267b7dc82bdf3adaa"),
+        (128 * 4096 + 1, "7321b423e2b765c00796ae1e5b0be1dbba66e2e76f0e06e0d6ea4f14142d8783"),
+    ];
+    for (length, digest) in digests {
+        assert_eq!(fs_verity(&vec![b'x'; length]), digest, "of {length} bytes");
+    }
 }

@@ -133,7 +133,7 @@ pub fn build(
         Ok(())
     })?;
 
-    let (mut bytes_stored, mut bytes_shared) = (written.stored, 0);
+    let (mut bytes_stored, mut bytes_shared) = (written.stored, written.shared);
     for blob in &image.data {
         let sum = if blob.existed { &mut bytes_shared } else { &mut bytes_stored };
         *sum += blob.descriptor.size;
@@ -279,19 +279,19 @@ struct Written {
     manifest: Descriptor,
     verity: [u8; 32],
     metadata: u64,
-    /// Bytes of new blobs.
+    /// Bytes of the blobs that are new, and of those that the layout had before.
     stored: u64,
+    shared: u64,
 }
 
 impl Image {
     /// Stores metadata, configuration and manifest.
     fn write(&self, options: &BuildOptions, staging: &mut Staging) -> Result<Written> {
-        let mut stored = 0;
+        let (mut stored, mut shared) = (0, 0);
         let mut put = |bytes: &[u8], media_type: &str| -> Result<Descriptor> {
             let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
-            if !staging.put(digest, size, &[bytes])?.existed {
-                stored += size;
-            }
+            let existed = staging.put(digest, size, &[bytes])?.existed;
+            *if existed { &mut shared } else { &mut stored } += size;
             Ok(Descriptor { media_type: media_type.to_owned(), digest, size })
         };
         let metadata = format::encode(&self.rootfs)?;
@@ -312,6 +312,7 @@ impl Image {
             verity: digest::fs_verity(&manifest),
             metadata: metadata.len() as u64,
             stored,
+            shared,
         })
     }
 }

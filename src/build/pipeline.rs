@@ -9,9 +9,9 @@
 //! them small in any order; the pack writer takes them in order again. So the result does not
 //! depend on how many threads there are. All that lies between two of them is bounded.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -19,7 +19,7 @@ use crate::chunk::{
     Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream,
 };
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Staging;
 use crate::pack::{
     Compression, Compressor, FRAME_SIZE, Frame, PackSize, PackWriter, SealedPack, zeros,
@@ -86,36 +86,66 @@ pub fn store<S: Source>(
     monitor: &Monitor<'_>,
 ) -> Result<Stored> {
     let threads = settings.threads;
-    let (order_sender, order) = bounded(STREAMS_AHEAD * threads);
-    let (jobs, job_receiver) = bounded::<Job>(FRAMES_AHEAD * threads);
+    let (todo, todo_receiver) = bounded(STREAMS_AHEAD * threads);
+    let (jobs, job_receiver) = bounded(FRAMES_AHEAD * threads);
     let (events, event_receiver) = bounded(FRAMES_AHEAD * threads);
-    let queue = Mutex::new(Queue { streams: streams.into_iter(), order: Some(order_sender) });
-    let queue = &queue;
 
+    let stop = &AtomicBool::new(false);
+
+    // All that others wait for belongs to this function's own part: when it returns, for whatever
+    // reason, they find their counterpart gone, and end.
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            thread::spawn(scope, move || read(source, queue))?;
-            let jobs = job_receiver.clone();
-            thread::spawn(scope, move || compress(settings.compression, &jobs))?;
+            let (todo, jobs) = (todo_receiver.clone(), job_receiver.clone());
+            thread::spawn(scope, move || read(source, &todo))?;
+            thread::spawn(scope, move || compress(settings.compression, &jobs, stop))?;
         }
-        drop(job_receiver);
+        drop((todo_receiver, job_receiver));
         let writer = thread::spawn(scope, || write(event_receiver, settings.compression, staging))?;
 
-        let assembler = Assembler::new(inodes, settings, jobs, events);
-        let assembled = assembler.run(order, monitor);
+        let streams = Streams { left: streams.into_iter(), read: VecDeque::new(), todo };
+        let assembled = Assembler::new(inodes, settings, jobs, events).run(streams, monitor);
+        stop.store(assembled.is_err(), Ordering::Relaxed);
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // Where the writer failed, the assembler only saw that nobody takes its frames any more.
-        let (packs, zeros) = written?;
-        let (extents, stats) = assembled?;
-        Ok(Stored { extents, packs, zeros, stats })
+        match (assembled, written) {
+            (Ok((extents, stats)), Ok((packs, zeros))) => {
+                Ok(Stored { extents, packs, zeros, stats })
+            }
+            // One of the two may only have seen that the other is gone.
+            (Err(error), Err(reason)) if error.kind() == ErrorKind::Cancelled => Err(reason),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     })
 }
 
-/// The streams still to be read, and where the readers' results are expected in their order.
-struct Queue {
-    streams: std::vec::IntoIter<Stream>,
-    /// Closed with the last stream: then the assembler knows that it has all.
-    order: Option<Sender<Receiver<Result<Batch>>>>,
+/// A stream to be read, and where its batches go.
+type Todo = (Stream, Sender<Result<Batch>>);
+
+/// The streams in their order, some of them being read ahead.
+struct Streams {
+    left: std::vec::IntoIter<Stream>,
+    read: VecDeque<Receiver<Result<Batch>>>,
+    /// Has room for all that are read ahead.
+    todo: Sender<Todo>,
+}
+
+impl Iterator for Streams {
+    type Item = Receiver<Result<Batch>>;
+
+    /// The batches of the next stream.
+    fn next(&mut self) -> Option<Self::Item> {
+        let ahead = self.todo.capacity().unwrap_or(1);
+        while self.read.len() < ahead
+            && let Some(stream) = self.left.next()
+        {
+            // Two batches a stream: one that is made, one that waits.
+            let (sender, receiver) = bounded(1);
+            // If no reader is left, the stream's batches end before they begin.
+            drop(self.todo.send((stream, sender)));
+            self.read.push_back(receiver);
+        }
+        self.read.pop_front()
+    }
 }
 
 /// What a thread says that finds its counterpart gone; the counterpart knows the reason.
@@ -124,35 +154,22 @@ fn stopped<T>(_: T) -> Error {
 }
 
 /// Reads streams until there are none.
-fn read(source: &impl Source, queue: &Mutex<Queue>) {
+fn read(source: &impl Source, todo: &Receiver<Todo>) {
     let mut opener = None;
-    while let Some((stream, sender)) = next(queue) {
+    for (stream, batches) in todo {
         let mut read = || {
             let opener = match &mut opener {
                 Some(opener) => opener,
                 none => none.insert(source.opener()?),
             };
-            let mut emit = |batch| sender.send(Ok(batch)).map_err(stopped);
+            let mut emit = |batch| batches.send(Ok(batch)).map_err(stopped);
             read_stream(&stream, source, &mut **opener, &mut emit)
         };
         if let Err(error) = read() {
             // The assembler stops at the first error; if it has stopped, nobody listens.
-            drop(sender.send(Err(error)));
-            return;
+            drop(batches.send(Err(error)));
         }
     }
-}
-
-/// The next stream, and where its batches go; `None` if there are no more, or nobody waits.
-fn next(queue: &Mutex<Queue>) -> Option<(Stream, Sender<Result<Batch>>)> {
-    let mut queue = queue.lock().expect("no thread panics with the lock");
-    let Some(stream) = queue.streams.next() else {
-        queue.order = None;
-        return None;
-    };
-    // Two batches a stream: one that is made, one that waits.
-    let (sender, receiver) = bounded(1);
-    queue.order.as_ref()?.send(receiver).ok().map(|()| (stream, sender))
 }
 
 /// A frame to be compressed, and who waits for it.
@@ -161,10 +178,13 @@ struct Job {
     done: Sender<Result<Frame>>,
 }
 
-/// Compresses frames until there are no more.
-fn compress(compression: Compression, jobs: &Receiver<Job>) {
+/// Compresses frames until there are no more, or nobody needs them.
+fn compress(compression: Compression, jobs: &Receiver<Job>, stop: &AtomicBool) {
     let mut compressor = None;
     for Job { raw, done } in jobs {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         let compress = || {
             let compressor = match &mut compressor {
                 Some(compressor) => compressor,
@@ -261,12 +281,8 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn run(
-        mut self,
-        order: Receiver<Receiver<Result<Batch>>>,
-        monitor: &Monitor<'_>,
-    ) -> Result<(Vec<Vec<Extent>>, Stats)> {
-        for stream in order {
+    fn run(mut self, streams: Streams, monitor: &Monitor<'_>) -> Result<(Vec<Vec<Extent>>, Stats)> {
+        for stream in streams {
             for batch in stream {
                 self.batch(batch?)?;
                 let (done, total) = (self.done, self.settings.bytes);

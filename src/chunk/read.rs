@@ -317,7 +317,9 @@ mod tests {
         let run = (prop_oneof![Just(0_u8), any::<u8>()], 1..5_usize, prop::bool::ANY);
         let run = run.prop_map(|(byte, blocks, odd)| {
             let length = blocks * 32 * 1024 + if odd { 1234 } else { 0 };
-            (0..length).map(|at| if byte == 0 { 0 } else { byte ^ (at * at >> 7) as u8 }).collect()
+            (0..length)
+                .map(|at| if byte == 0 { 0 } else { byte ^ ((at * at) >> 7) as u8 })
+                .collect()
         });
         prop::collection::vec(run, 0..6).prop_map(|runs: Vec<Vec<u8>>| runs.concat())
     }

@@ -12,6 +12,9 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::{Device, Ino, Inode, Kind, Metadata, Timestamp, Tree, TreeBuilder, Xattr, show};
 
+/// The least that an inode with its entry takes in a message, in bytes: the reference's `Inode`
+/// has 4 words of data and 2 pointers, a `DirEntry` 1 and 1.
+const INODE_MIN: usize = 64;
 /// The longest target of a symbolic link, as Linux has it (`PATH_MAX` less the NUL).
 const SYMLINK_MAX: usize = 4095;
 /// The longest key and value of an extended attribute (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX`).
@@ -43,7 +46,7 @@ pub fn decode(bytes: &[u8]) -> Result<Rootfs> {
     }
     let layers = Layers::new(root)?;
     let mut blobs = Blobs::default();
-    let tree = walk(layers, &mut blobs)?;
+    let tree = walk(layers, bytes.len(), &mut blobs)?;
     Ok(Rootfs { tree, blobs: blobs.list, verity: decode_verity(root)? })
 }
 
@@ -118,6 +121,11 @@ impl<'a> Layers<'a> {
         &mut self.layers[position.layer].numbers[position.index as usize]
     }
 
+    /// How many inodes the layers claim to have.
+    fn count(&self) -> usize {
+        self.layers.iter().map(|layer| layer.numbers.len()).sum()
+    }
+
     /// The inode of this number in the first layer that has it.
     fn find(&self, ino: u64) -> Option<Position> {
         let in_layer = |(layer, found): (usize, &Layer<'a>)| {
@@ -152,12 +160,13 @@ struct Level<'a> {
     entries: std::vec::IntoIter<(&'a [u8], u64)>,
 }
 
-fn walk(mut layers: Layers<'_>, blobs: &mut Blobs) -> Result<Tree<Box<[Extent]>>> {
+fn walk(mut layers: Layers<'_>, bytes: usize, blobs: &mut Blobs) -> Result<Tree<Box<[Extent]>>> {
     const ROOT: u64 = 1;
     let no_root = || Error::corrupt("the metadata has no root directory");
     let position = layers.find(ROOT).ok_or_else(no_root)?;
     let root = layers.get(position);
     let mut builder = TreeBuilder::new(decode_inode(root, blobs)?.ok_or_else(no_root)?)?;
+    builder.reserve(layers.count().min(bytes / INODE_MIN));
     *layers.number(position) = Some(Ino::ROOT);
     let mut levels = vec![Level { dir: Ino::ROOT, entries: decode_entries(root)? }];
     while let Some(level) = levels.last_mut() {

@@ -56,7 +56,7 @@ impl Image {
         let config = match manifest.has_empty_config() {
             true => None,
             false => {
-                let bytes = layout.read_document(&manifest.config, "config")?;
+                let bytes = layout.read_config(&manifest.config)?;
                 let what = format!("the config {}", manifest.config.digest);
                 Some(ImageConfig::parse(&bytes, &what)?)
             }

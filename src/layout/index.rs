@@ -62,10 +62,9 @@ impl Index {
         let mut entry = descriptor;
         entry["annotations"][TAG] = json!(tag);
         let manifests = self.document["manifests"].as_array_mut().expect("checked when parsed");
-        match manifests.iter_mut().find(|value| tag_of(value) == Some(tag)) {
-            Some(old) => *old = entry,
-            None => manifests.push(entry),
-        }
+        let first = manifests.iter().position(|value| tag_of(value) == Some(tag));
+        manifests.retain(|value| tag_of(value) != Some(tag));
+        manifests.insert(first.unwrap_or(manifests.len()), entry);
     }
 }
 
@@ -113,6 +112,16 @@ mod tests {
         assert_eq!(index.document, expected);
         assert_eq!(index.find("new").unwrap().unwrap().size, 2);
         assert!(index.find("none").is_none());
+
+        // Another tool may have left a tag twice, which makes it ambiguous for some.
+        let manifests = index.document["manifests"].as_array_mut().unwrap();
+        manifests.push(manifests[0].clone());
+        index.set(
+            "old",
+            json!({"mediaType": "m", "size": 3, "digest": format!("sha256:{}", "3".repeat(64))}),
+        );
+        assert_eq!(index.tags().collect::<Vec<_>>(), ["old", "new"]);
+        assert_eq!(index.find("old").unwrap().unwrap().size, 3);
     }
 
     #[test]

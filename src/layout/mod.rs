@@ -36,6 +36,9 @@ const BLOBS: &str = "blobs/sha256";
 /// The largest JSON document that is read, in bytes. A registry may refuse manifests of more
 /// than 4 MiB, but the reference implementation makes some.
 const DOCUMENT_MAX: u64 = 32 * 1024 * 1024;
+/// The largest configuration that is read, in bytes. All of it is kept, and takes many times as
+/// much in memory.
+const CONFIG_MAX: u64 = 4 * 1024 * 1024;
 
 /// What refers to a blob: media type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -108,8 +111,12 @@ impl Layout {
             "manifests": [],
         });
         self.replace(INDEX_FILE, &to_bytes(&index))?;
+        sync_folder(&self.path.join("blobs"))?;
         // Last, since it is what makes the folder a layout.
-        self.replace(LAYOUT_FILE, &to_bytes(&json!({ "imageLayoutVersion": LAYOUT_VERSION })))
+        self.replace(LAYOUT_FILE, &to_bytes(&json!({ "imageLayoutVersion": LAYOUT_VERSION })))?;
+        let real = fs::canonicalize(&self.path)
+            .map_err(|error| Error::io("find the path of", &self.path, error))?;
+        real.parent().map_or(Ok(()), sync_folder)
     }
 
     fn check(&self) -> Result<()> {
@@ -217,11 +224,20 @@ impl Layout {
         Ok(bytes)
     }
 
-    /// Reads a JSON blob, which is never large.
+    /// Reads a manifest or an index, of a size that makes sense.
     pub fn read_document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>> {
-        if descriptor.size > DOCUMENT_MAX {
+        self.read_limited(descriptor, what, DOCUMENT_MAX)
+    }
+
+    /// Reads a configuration, of a size that makes sense.
+    pub fn read_config(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.read_limited(descriptor, "config", CONFIG_MAX)
+    }
+
+    fn read_limited(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Vec<u8>> {
+        if descriptor.size > limit {
             return Err(Error::corrupt(format!(
-                "the {what} {} has {} bytes, more than {DOCUMENT_MAX}",
+                "the {what} {} has {} bytes, more than {limit}",
                 descriptor.digest, descriptor.size
             )));
         }

@@ -70,6 +70,9 @@ impl Reader {
         let length = match place.list(&mut self.buffer) {
             Ok(0) | Err(Errno::NOTSUP) => return Ok(Box::default()),
             Ok(length) => length,
+            Err(Errno::NOENT) if !std::path::Path::new(PROC).exists() => {
+                return Err(io::Error::other("/proc is not mounted, which leads to them"));
+            }
             Err(error) => return Err(error.into()),
         };
         let keys: Vec<Box<[u8]>> = self.buffer[..length]
@@ -87,9 +90,12 @@ impl Reader {
     }
 }
 
+/// The open descriptors of this process, as links to what they are.
+const PROC: &str = "/proc/self/fd";
+
 /// `/proc/self/fd/DIR/NAME`, which is `NAME` in the open directory `DIR`.
 fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    let mut path = format!("{PROC}/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path
 }

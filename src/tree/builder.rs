@@ -24,6 +24,11 @@ impl<F> TreeBuilder<F> {
         }
     }
 
+    /// Makes room for `count` inodes in all, so that a large tree need not be moved as it grows.
+    pub fn reserve(&mut self, count: usize) {
+        self.inodes.reserve_exact(count.saturating_sub(self.inodes.len()));
+    }
+
     /// Adds an inode under `name` in `parent`, and tells its number.
     ///
     /// Fails if the name is not valid or does not come after the directory's last one.

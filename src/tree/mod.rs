@@ -11,28 +11,29 @@ pub(crate) use builder::show;
 pub use builder::{NAME_MAX, TreeBuilder};
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// The number of an inode: 1 is the root, the others follow in the order of a walk that is depth
 /// first and by name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ino(u32);
+pub struct Ino(NonZeroU32);
 
 impl Ino {
     /// The root directory.
-    pub const ROOT: Ino = Ino(1);
+    pub const ROOT: Ino = Ino(NonZeroU32::MIN);
 
     fn from_index(index: usize) -> Option<Ino> {
-        u32::try_from(index).ok()?.checked_add(1).map(Ino)
+        NonZeroU32::MIN.checked_add(u32::try_from(index).ok()?).map(Ino)
     }
 
     /// The position in [`Tree::inodes`], from 0.
     pub fn index(self) -> usize {
-        self.0 as usize - 1
+        self.get() as usize - 1
     }
 
     /// The number, from 1.
     pub fn get(self) -> u32 {
-        self.0
+        self.0.get()
     }
 }
 
@@ -172,13 +173,13 @@ impl<F> Tree<F> {
 
     /// The inode of this number, for one that may be none of this tree's.
     pub fn get(&self, number: u64) -> Option<Ino> {
-        let ino = Ino(u32::try_from(number).ok()?);
-        (number >= 1 && ino.index() < self.inodes.len()).then_some(ino)
+        let ino = Ino(NonZeroU32::new(u32::try_from(number).ok()?)?);
+        (ino.index() < self.inodes.len()).then_some(ino)
     }
 
     /// All inodes with their numbers, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Ino, &Inode<F>)> {
-        self.inodes.iter().enumerate().map(|(index, inode)| (Ino(index as u32 + 1), inode))
+        numbers().zip(&self.inodes)
     }
 
     /// What `name` names in the directory `dir`.
@@ -190,9 +191,9 @@ impl<F> Tree<F> {
 
     /// The same tree with each regular file's content replaced by what `convert` makes of it.
     pub fn map<G>(self, mut convert: impl FnMut(Ino, F) -> G) -> Tree<G> {
-        let convert_inode = |(index, inode): (usize, Inode<F>)| {
+        let convert_inode = |(ino, inode): (Ino, Inode<F>)| {
             let kind = match inode.kind {
-                Kind::Regular(file) => Kind::Regular(convert(Ino(index as u32 + 1), file)),
+                Kind::Regular(file) => Kind::Regular(convert(ino, file)),
                 Kind::Directory(entries) => Kind::Directory(entries),
                 Kind::Symlink(target) => Kind::Symlink(target),
                 Kind::Fifo => Kind::Fifo,
@@ -202,7 +203,7 @@ impl<F> Tree<F> {
             };
             Inode { metadata: inode.metadata, nlink: inode.nlink, kind }
         };
-        Tree { inodes: self.inodes.into_iter().enumerate().map(convert_inode).collect() }
+        Tree { inodes: numbers().zip(self.inodes).map(convert_inode).collect() }
     }
 
     /// Where each inode is first seen in the walk; a hard link's other names are not told.
@@ -247,6 +248,11 @@ impl<F> Tree<F> {
             _ => b"",
         }
     }
+}
+
+/// The numbers of inodes, in order.
+fn numbers() -> impl Iterator<Item = Ino> {
+    (0..).map_while(Ino::from_index)
 }
 
 /// The place where each inode of a tree is first seen, by number.

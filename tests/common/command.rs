@@ -4,10 +4,16 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::{env, fs, io};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{env, fs, io, thread};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
+
+/// Far more than any program of the tests takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The user that stands for all users who are not root: nobody.
 pub const ORDINARY_USER: u32 = 65534;
@@ -54,22 +60,38 @@ impl fmt::Display for Output {
     }
 }
 
-/// Runs a program to its end, however that be.
+/// Runs a program to its end, however that be; one that hangs is killed.
 #[track_caller]
 pub fn run(command: &mut Command) -> Output {
     let line = show(command);
-    match command.output() {
-        Ok(output) => Output {
-            command: line,
-            status: output.status,
-            stdout: output.stdout,
-            stderr: output.stderr,
-        },
+    let child = match command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+        Ok(child) => child,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             panic!("$ {line}\nthere is no such program: run `make deps`")
         }
         Err(e) => panic!("$ {line}\ncannot start it: {e}"),
-    }
+    };
+    let process = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel();
+    let watch = thread::spawn(move || {
+        let hangs = end.recv_timeout(PATIENCE).is_err();
+        if hangs {
+            rustix::process::kill_process(process, Signal::KILL).unwrap();
+        }
+        hangs
+    });
+    let output = child.wait_with_output().unwrap();
+    // Nobody receives it where the program was killed.
+    let _ = ended.send(());
+    let hung = watch.join().unwrap();
+    let output = Output {
+        command: line,
+        status: output.status,
+        stdout: output.stdout,
+        stderr: output.stderr,
+    };
+    assert!(!hung, "a command took more than {PATIENCE:?}\n{output}");
+    output
 }
 
 /// Runs a program that must succeed.
@@ -92,9 +114,12 @@ pub fn fail(code: i32, command: &mut Command) -> Output {
     output
 }
 
-/// The command-line tool under test.
+/// The command-line tool under test. What it makes may depend on nothing that
+/// the caller of the tests has in the environment.
 pub fn puzzlefs() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_puzzlefs"));
+    command.env_remove("SOURCE_DATE_EPOCH");
+    command
 }
 
 /// The reference implementation's program.

@@ -1,8 +1,10 @@
 //! OCI image layouts, read as plain JSON and plain files.
 
-use std::ffi::OsString;
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -29,21 +31,26 @@ impl Variant {
         format!("{}-{}", self.layout, self.compression)
     }
 
+    /// The command that builds `image` of `tree` in this form.
+    pub fn command(&self, tree: &Path, image: &OsStr, options: &[&str]) -> Command {
+        let mut command = puzzlefs();
+        command
+            .arg("build")
+            .args(["--layout", self.layout])
+            .arg(format!("--compression={}", self.compression))
+            .args(options)
+            .arg(tree)
+            .arg(image);
+        command
+    }
+
     /// Builds an image of `tree` in this form. The layout is in a folder of
     /// `dir` that is named after the variant, so that every message about it
     /// tells which one it is.
     #[track_caller]
     pub fn build(&self, tree: &Path, dir: &Path, tag: &str, options: &[&str]) -> Layout {
         let layout = Layout::new(dir.join(self.name()));
-        let digest = succeed(
-            puzzlefs()
-                .arg("build")
-                .args(["--layout", self.layout])
-                .arg(format!("--compression={}", self.compression))
-                .args(options)
-                .arg(tree)
-                .arg(layout.image(tag)),
-        );
+        let digest = succeed(&mut self.command(tree, &layout.image(tag), options));
         assert_eq!(digest.text(), layout.digest(tag), "the digest that build prints");
         layout
     }
@@ -107,9 +114,27 @@ impl Layout {
         self.json(text(&self.manifest(tag)["config"]["digest"]))
     }
 
+    /// The metadata of an image, decoded by Cap'n Proto's own tool.
+    #[track_caller]
+    pub fn metadata(&self, tag: &str) -> Value {
+        let rootfs = self.blob_path(text(&self.manifest(tag)["layers"][0]["digest"]));
+        let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("capnp/metadata.capnp");
+        let mut capnp = Command::new("capnp");
+        capnp.args(["convert", "binary:json"]).arg(schema).arg("Rootfs");
+        succeed(capnp.stdin(File::open(rootfs).unwrap())).json()
+    }
+
     #[track_caller]
     pub fn json(&self, digest: &str) -> Value {
         read_json(&self.blob_path(digest))
+    }
+
+    /// The digests of all blobs.
+    #[track_caller]
+    pub fn blobs(&self) -> BTreeSet<String> {
+        let names = fs::read_dir(self.dir.join("blobs/sha256")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.map(|name| format!("sha256:{name}")).collect()
     }
 
     /// The bytes of a blob, which must be what its name says.
@@ -132,6 +157,15 @@ impl Layout {
 
 pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// A digest in the metadata: Cap'n Proto's tool writes `Data` as a list of
+/// numbers.
+#[track_caller]
+pub fn data_digest(data: &Value) -> String {
+    let byte = |value: &Value| u8::try_from(value.as_u64().unwrap()).unwrap();
+    let bytes: Vec<u8> = array(data).iter().map(byte).collect();
+    format!("sha256:{}", hex::encode(bytes))
 }
 
 #[track_caller]

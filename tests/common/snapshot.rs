@@ -59,13 +59,15 @@ impl Snapshot {
         self
     }
 
-    /// One fact of one file.
-    pub fn fact(&self, path: &str, fact: &str) -> Option<&str> {
-        Some(self.0.get(path.as_bytes())?.get(fact)?.as_str())
+    /// What this fact is of each file that has it.
+    pub fn values<'a>(&'a self, fact: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.values().filter_map(move |facts| facts.get(fact)).map(String::as_str)
     }
 
-    pub fn has(&self, path: &str) -> bool {
-        self.0.contains_key(path.as_bytes())
+    /// Each file under its first name alone.
+    pub fn without_links(mut self) -> Snapshot {
+        self.0.retain(|_, facts| !facts.contains_key("same as"));
+        self
     }
 
     /// All paths, the root's among them.
@@ -120,6 +122,17 @@ pub fn assert_same(what: &str, expected: &Snapshot, found: &Snapshot) {
         write!(message, "\n  and so on").unwrap();
     }
     panic!("{message}");
+}
+
+/// Panics unless these are the differences, each given by how it begins.
+#[track_caller]
+pub fn assert_begin(what: &str, beginnings: &[&str], differences: &[String]) {
+    let pairs = beginnings.iter().zip(differences);
+    let all_begin = pairs.into_iter().all(|(beginning, line)| line.starts_with(beginning));
+    assert!(
+        all_begin && beginnings.len() == differences.len(),
+        "{what}: expected {beginnings:#?}, found {differences:#?}"
+    );
 }
 
 /// The keys of both, each once, sorted.

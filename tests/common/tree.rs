@@ -19,7 +19,7 @@ pub const KIB: usize = 1024;
 /// From this length on, a run of zeros is stored as a hole.
 pub const ZERO_RUN: usize = 64 * KIB;
 /// What a frame of a pack holds.
-pub const FRAME: usize = 128 * KIB;
+pub const FRAME: usize = 256 * KIB;
 
 const LONGEST_NAME: usize = 255;
 const LONGEST_TARGET: usize = 4095;

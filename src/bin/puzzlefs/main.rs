@@ -4,6 +4,7 @@
 mod args;
 mod build;
 mod extract;
+mod interrupt;
 mod look;
 mod output;
 
@@ -14,6 +15,7 @@ use clap::Parser;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
+    interrupt::catch();
     let result = match Args::parse().command {
         Command::Build(args) => build::run(*args),
         Command::Extract(args) => extract::run(args),
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         Err(output::Failure::Closed) => ExitCode::SUCCESS,
         Err(output::Failure::Error(error)) => {
             output::error(&error);
-            ExitCode::FAILURE
+            ExitCode::from(interrupt::exit_code().unwrap_or(1))
         }
     }
 }

@@ -72,7 +72,10 @@ impl Bar {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         }
-        ControlFlow::Continue(())
+        match crate::interrupt::exit_code() {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! A small image that is right, and what the CLI does with one that is not.
+
+use std::path::Path;
+
+use crate::check::{Verdict, nothing_written, puzzlefs};
+use crate::forge::{Blob, FRAME, Image, dir, file, symlink};
+
+// The inodes of the sample:
+//   /    d/r, f, l → f
+pub const ROOT: u64 = 1;
+pub const D: u64 = 2;
+pub const F: u64 = 3;
+pub const L: u64 = 4;
+pub const R: u64 = 5;
+
+/// The blobs of the sample: of `f`, in three frames, and of `r`, stored as it is.
+pub const ZSTD: usize = 0;
+pub const RAW: usize = 1;
+
+/// What `f` holds: some frames, the last of them not full.
+pub fn content_of_f() -> Vec<u8> {
+    let numbers = (0..).flat_map(|i: u32| i.to_le_bytes());
+    numbers.take(2 * FRAME + FRAME / 2).collect()
+}
+
+pub const CONTENT_OF_R: &[u8] = b"stored as it is\n";
+
+pub fn sample() -> Image {
+    let content = content_of_f();
+    let zstd = Blob::zstd(&content);
+    let raw = Blob::raw(CONTENT_OF_R);
+    let inodes = vec![
+        dir(ROOT, &[("d", D), ("f", F), ("l", L)]),
+        dir(D, &[("r", R)]),
+        file(F, &[zstd.extent(0, content.len() as u64)]),
+        symlink(L, "f"),
+        file(R, &[raw.extent(0, CONTENT_OF_R.len() as u64)]),
+    ];
+    Image::new(inodes, vec![zstd, raw])
+}
+
+/// The ways to read an image.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Verb {
+    Inspect,
+    Ls,
+    Cat,
+    Extract,
+    Fsck,
+}
+
+use Verb::*;
+
+pub const ALL: &[Verb] = &[Inspect, Ls, Cat, Extract, Fsck];
+/// Those that read what is in files.
+pub const DATA: &[Verb] = &[Cat, Extract, Fsck];
+
+impl Verb {
+    fn args(self) -> &'static [&'static str] {
+        match self {
+            Inspect => &["inspect", "out:v1"],
+            Ls => &["ls", "-R", "out:v1"],
+            Cat => &["cat", "out:v1", "/f"],
+            Extract => &["extract", "out:v1", "target"],
+            Fsck => &["fsck", "out:v1"],
+        }
+    }
+}
+
+/// The image `out:v1` in `dir` is refused by these verbs, which name what is wrong and write
+/// nothing, and by no other.
+pub fn refused_by(dir: &Path, verbs: &[Verb], message: &str) -> Verdict {
+    let mut problems = Vec::new();
+    for &verb in ALL {
+        let read = || {
+            let run = puzzlefs(dir, verb.args());
+            match verb {
+                _ if !verbs.contains(&verb) => run.succeeded(),
+                Fsck => run.found(message).or(run.refused(1, message)),
+                _ => run.refused(1, message),
+            }
+        };
+        let writes = verb == Extract && !verbs.contains(&verb);
+        let verdict = if writes { read() } else { nothing_written(dir, read) };
+        problems.extend(verdict.err());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n    ")) }
+}
