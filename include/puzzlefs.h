@@ -883,8 +883,10 @@ const char *puzzlefs_version(void);
  *
  * ```c
  * char *json;
- * if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK)
- *     puts(json), puzzlefs_string_free(json);
+ * if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK) {
+ *     puts(json);
+ *     puzzlefs_string_free(json);
+ * }
  * ```
  */
 void puzzlefs_string_free(char *string);
@@ -909,7 +911,7 @@ void puzzlefs_string_free(char *string);
  * `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any, several builds at once too, into one layout too. It starts threads of its own,
- * which end before it returns.
+ * which end before it returns. No other thread may change the environment (`setenv`) meanwhile.
  *
  * ```c
  * puzzlefs_build_options options = { .size = sizeof(options), .threads = 2 };

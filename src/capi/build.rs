@@ -189,7 +189,7 @@ unsafe impl utils::Versioned for puzzlefs_build_result {
 /// `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: any, several builds at once too, into one layout too. It starts threads of its own,
-/// which end before it returns.
+/// which end before it returns. No other thread may change the environment (`setenv`) meanwhile.
 ///
 /// ```c
 /// puzzlefs_build_options options = { .size = sizeof(options), .threads = 2 };

@@ -53,6 +53,11 @@ struct Texts {
     tag_pointers: Vec<*const c_char>,
 }
 
+// SAFETY: the pointers are to what it owns, and none of that ever changes.
+unsafe impl Send for Texts {}
+// SAFETY: as above.
+unsafe impl Sync for Texts {}
+
 impl utils::Handle for puzzlefs_fsck_report {
     type Target = Report;
     const TAG: u64 = u64::from_be_bytes(*b"pzfsfsck");

@@ -37,6 +37,10 @@ macro_rules! symbol_version {
 }
 use symbol_version;
 
+// The linker reads it: cargo shall link anew when it changes.
+#[cfg(symver)]
+const _: &str = include_str!("symbol-versions");
+
 symbol_version!("LIBPUZZLEFS_0.1": puzzlefs_version, puzzlefs_string_free);
 
 const VERSION: &CStr =
@@ -67,8 +71,10 @@ pub extern "C" fn puzzlefs_version() -> *const c_char {
 ///
 /// ```c
 /// char *json;
-/// if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK)
-///     puts(json), puzzlefs_string_free(json);
+/// if (puzzlefs_image_inspect(image, &json, NULL) == PUZZLEFS_OK) {
+///     puts(json);
+///     puzzlefs_string_free(json);
+/// }
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn puzzlefs_string_free(string: *mut c_char) {

@@ -191,6 +191,7 @@ pub unsafe fn out<'a, T>(place: *mut T, name: &str) -> Result<&'a mut MaybeUnini
 /// The type is `repr(C)`, its first field is `size: usize`, and it may consist of zeros.
 pub unsafe trait Versioned {
     /// The size in the first version that had the structure: the smallest that a caller may say.
+    /// Once a field is added, it is `offset_of!` the first one added.
     const FIRST_SIZE: usize;
 }
 
@@ -291,8 +292,8 @@ impl<T: Versioned> Slot<T> {
 
 /// An opaque type of C, and what is behind it.
 pub trait Handle {
-    /// What is behind it.
-    type Target;
+    /// What is behind it, which any thread may use and free.
+    type Target: Send + Sync;
     /// Marks what is such a handle and not freed.
     const TAG: u64;
 }
