@@ -20,6 +20,11 @@ DESTDIR ?=
 STAGE := $(TARGET)/stage
 STAGED := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig LD_LIBRARY_PATH=$(STAGE)/lib PATH=$(STAGE)/bin:$$PATH
 
+# Go's cache knows nothing of what cgo finds with pkg-config: a macro tells it when that has changed.
+GO_STAGED := $(STAGED) CGO_CFLAGS="-O2 -g -DSTAGED=0x$$(cd $(STAGE) && \
+	cat include/puzzlefs.h lib/pkgconfig/puzzlefs.pc | sha256sum | cut -c 1-16)"
+GO_STATIC := -tags puzzlefs_static,netgo,osusergo -ldflags '-extldflags -static'
+
 # Programs that cargo installs, for us alone.
 CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
@@ -82,10 +87,12 @@ test-rust: deps ## run the Rust tests, those against the reference and other too
 test-c: packages stage ## compile and run the C tests and examples
 	$(STAGED) tests/c/run.sh
 
-# -count=1: Go's cache does not see that the library changed.
-test-go: packages stage ## compile and run the Go tests and examples
+# -count=1: Go's cache does not see that the library changed. The second run is a fully static program.
+test-go: packages stage ## compile and run the Go tests and examples, linked dynamically and statically
 	@set -e; for module in $(GO_MODULES); do \
-		echo "go test ./... ($$module)"; (cd $$module && $(STAGED) go test -count=1 ./...); \
+		cd $(CURDIR)/$$module; \
+		echo "go test -race ./... ($$module)"; $(GO_STAGED) go test -count=1 -race ./...; \
+		echo "go test $(GO_STATIC) ./... ($$module)"; $(GO_STAGED) go test -count=1 $(GO_STATIC) ./...; \
 	done
 
 test-demo: demo # the demo compares what it builds with what it extracts
@@ -98,7 +105,7 @@ lint: packages stage check-generated ## check formatting, and what clippy, go ve
 		echo "gofmt, go vet ./... ($$module)"; cd $(CURDIR)/$$module; \
 		unformatted=$$(gofmt -l .); \
 		test -z "$$unformatted" || { echo "run gofmt -w on $$unformatted" >&2; exit 1; }; \
-		$(STAGED) go vet ./...; \
+		$(GO_STAGED) go vet ./...; $(GO_STAGED) go vet $(GO_STATIC) ./...; \
 	done
 
 bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)

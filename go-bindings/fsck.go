@@ -1,0 +1,115 @@
+package puzzlefs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
+)
+
+// FsckOptions says how a layout is checked. The zero value, and nil, are the defaults.
+type FsckOptions struct {
+	// Progress is told how far the work is; see [BuildOptions].
+	Progress func(Progress)
+}
+
+// FsckReport says what a check found.
+type FsckReport struct {
+	// Findings is what is wrong, the errors first.
+	Findings []Finding
+	// Images is the number of images checked.
+	Images int64
+	// Blobs is the number of blobs checked.
+	Blobs int64
+	// Bytes is the size of these blobs.
+	Bytes int64
+	// Unreferenced is the number of the layout's blobs that no image refers to; they are not
+	// checked.
+	Unreferenced int64
+}
+
+// Clean returns whether there are no errors; there may be warnings.
+func (r *FsckReport) Clean() bool {
+	for _, finding := range r.Findings {
+		if finding.Severity != SeverityWarning {
+			return false
+		}
+	}
+	return true
+}
+
+// Finding is something that is wrong.
+type Finding struct {
+	Severity Severity
+	// Message says what is wrong, in one line.
+	Message string
+	// Tags are those of the images that it hurts; an image without a tag is named by its digest.
+	Tags []string
+}
+
+func (f Finding) String() string {
+	text := fmt.Sprintf("%s: %s", f.Severity, f.Message)
+	if len(f.Tags) != 0 {
+		text += fmt.Sprintf(" (hurts: %s)", strings.Join(f.Tags, ", "))
+	}
+	return text
+}
+
+// Severity is how bad a finding is.
+type Severity int
+
+const (
+	// SeverityError: something is lost or cannot be trusted.
+	SeverityError Severity = capi.SeverityError
+	// SeverityWarning: something is not as it should be, but everything can be read.
+	SeverityWarning Severity = capi.SeverityWarning
+)
+
+func (s Severity) String() string {
+	if s == SeverityWarning {
+		return "warning"
+	}
+	return "error"
+}
+
+// Fsck checks a layout, or one image of it: each digest, each structure, and that nothing is
+// missing. The target is LAYOUT, LAYOUT:TAG or LAYOUT@sha256:HEX; what is a folder is a layout.
+//
+// What is wrong is in the report. An error says that the check could not be made: there is no
+// layout, its index cannot be read, there is no such image, or ctx ended.
+func Fsck(ctx context.Context, target string, options *FsckOptions) (*FsckReport, error) {
+	if options == nil {
+		options = &FsckOptions{}
+	}
+	return supervise(ctx, options.Progress, func(progress capi.ProgressFunc) (*FsckReport, error) {
+		report, err := capi.Fsck(target, &capi.FsckOptions{Progress: progress})
+		if err != nil {
+			return nil, err
+		}
+		defer capi.FsckReportFree(report)
+		return newFsckReport(report)
+	})
+}
+
+func newFsckReport(from *capi.FsckReport) (*FsckReport, error) {
+	summary, err := capi.FsckReportSummary(from)
+	if err != nil {
+		return nil, err
+	}
+	report := &FsckReport{
+		Images:       int64(summary.Images),
+		Blobs:        int64(summary.Blobs),
+		Bytes:        int64(summary.Bytes),
+		Unreferenced: int64(summary.Unreferenced),
+	}
+	for index := range summary.Findings {
+		found, err := capi.FsckReportFinding(from, index)
+		if err != nil {
+			return nil, err
+		}
+		finding := Finding{Severity: Severity(found.Severity), Message: found.Message, Tags: found.Tags}
+		report.Findings = append(report.Findings, finding)
+	}
+	return report, nil
+}

@@ -1,0 +1,91 @@
+package puzzlefs_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	puzzlefs "github.com/project-machine/libpuzzlefs/go-bindings"
+)
+
+func TestFsck(t *testing.T) {
+	rootfs, other := t.TempDir(), t.TempDir()
+	content := noise(1 << 16)
+	check(t, os.WriteFile(filepath.Join(rootfs, "noise"), content, 0o644))
+	check(t, os.WriteFile(filepath.Join(other, "file"), []byte("other"), 0o644))
+	name, layout := build(t, rootfs, nil)
+	must(puzzlefs.Build(context.Background(), other, layout+":other", nil))
+	must(puzzlefs.Build(context.Background(), rootfs, layout+":again", nil))
+
+	compare := func(target string, clean bool) {
+		t.Helper()
+		var stage puzzlefs.Stage
+		options := &puzzlefs.FsckOptions{Progress: func(p puzzlefs.Progress) { stage = p.Stage }}
+		got := must(puzzlefs.Fsck(context.Background(), target, options))
+		if want := printedReport(t, target); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: it found\n%+v, the command\n%+v", target, got, want)
+		}
+		if got.Clean() != clean {
+			t.Errorf("%s: %v", target, got.Findings)
+		}
+		if stage != puzzlefs.StageCheck {
+			t.Errorf("%s: the stage was %s", target, stage)
+		}
+	}
+	for _, target := range []string{layout, name} {
+		compare(target, true)
+	}
+	damage(t, layout, content[:16])
+	compare(layout, false)
+	compare(name, false)
+	compare(layout+":other", true)
+
+	report := must(puzzlefs.Fsck(context.Background(), layout, nil))
+	finding, hurt := report.Findings[0], []string{"again", "v1"}
+	if finding.Severity != puzzlefs.SeverityError || !reflect.DeepEqual(finding.Tags, hurt) {
+		t.Errorf("it found %v, which should hurt %v", finding, hurt)
+	}
+}
+
+// printedReport is what `puzzlefs fsck` says of target.
+func printedReport(t *testing.T, target string) *puzzlefs.FsckReport {
+	t.Helper()
+	cmd := exec.Command("puzzlefs", "fsck", "--quiet", "--json", target)
+	output, err := cmd.Output()
+	// It fails where it finds an error.
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || len(exit.Stderr) != 0) {
+		t.Fatalf("%s: %v", cmd, err)
+	}
+	var printed struct {
+		Findings []struct {
+			Severity, Message string
+			Tags              []string
+		}
+		Images, Blobs, Bytes, Unreferenced int64
+	}
+	check(t, json.Unmarshal(output, &printed))
+	report := &puzzlefs.FsckReport{
+		Images:       printed.Images,
+		Blobs:        printed.Blobs,
+		Bytes:        printed.Bytes,
+		Unreferenced: printed.Unreferenced,
+	}
+	severities := map[string]puzzlefs.Severity{
+		puzzlefs.SeverityError.String():   puzzlefs.SeverityError,
+		puzzlefs.SeverityWarning.String(): puzzlefs.SeverityWarning,
+	}
+	for _, finding := range printed.Findings {
+		report.Findings = append(report.Findings, puzzlefs.Finding{
+			Severity: severities[finding.Severity],
+			Message:  finding.Message,
+			Tags:     finding.Tags,
+		})
+	}
+	return report
+}

@@ -1,0 +1,3 @@
+module github.com/project-machine/libpuzzlefs/go-bindings
+
+go 1.25.0

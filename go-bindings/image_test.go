@@ -1,0 +1,200 @@
+package puzzlefs_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	puzzlefs "github.com/project-machine/libpuzzlefs/go-bindings"
+)
+
+func TestOpen(t *testing.T) {
+	name, layout := build(t, makeTree(t), nil)
+	image := must(puzzlefs.Open(name, nil))
+	defer image.Close()
+
+	var inspected, printed map[string]any
+	check(t, json.Unmarshal(must(image.Inspect()), &inspected))
+	check(t, json.Unmarshal(command(t, "inspect", "--json", name), &printed))
+	if !reflect.DeepEqual(inspected, printed) {
+		t.Errorf("it is %v, the command says %v", inspected, printed)
+	}
+	if digest := inspected["manifest"].(map[string]any)["digest"]; digest != image.Digest() {
+		t.Errorf("the digest is %s, not %s", image.Digest(), digest)
+	}
+
+	same := must(puzzlefs.Open(layout+"@"+image.Digest(), &puzzlefs.OpenOptions{
+		Platform: "linux/" + runtime.GOARCH,
+		NoVerify: true,
+	}))
+	if same.Digest() != image.Digest() {
+		t.Errorf("by its digest it is %s", same.Digest())
+	}
+	check(t, same.Close())
+}
+
+// TestVerify damages a data blob: only those who do not ask for it read it.
+func TestVerify(t *testing.T) {
+	rootfs := t.TempDir()
+	content := noise(1 << 16)
+	check(t, os.WriteFile(filepath.Join(rootfs, "noise"), content, 0o644))
+	// Without compression there is no checksum in the data itself.
+	name, layout := build(t, rootfs, &puzzlefs.BuildOptions{Compression: puzzlefs.NoCompression})
+	damage(t, layout, content[:16])
+
+	for _, noVerify := range []bool{false, true} {
+		image := must(puzzlefs.Open(name, &puzzlefs.OpenOptions{NoVerify: noVerify}))
+		_, err := image.ReadFile("noise")
+		if noVerify && err != nil || !noVerify && !errors.Is(err, puzzlefs.ErrCorrupt) {
+			t.Errorf("NoVerify %v: %v", noVerify, err)
+		}
+		check(t, image.Close())
+	}
+}
+
+// damage changes a byte in the blob of the layout that begins with these bytes.
+func damage(t *testing.T, layout string, begin []byte) {
+	t.Helper()
+	for _, path := range must(filepath.Glob(layout + "/blobs/sha256/*")) {
+		blob := must(os.ReadFile(path))
+		if bytes.HasPrefix(blob, begin) {
+			blob[0] ^= 1
+			check(t, os.WriteFile(path, blob, 0o644))
+			return
+		}
+	}
+	t.Fatalf("there is no blob in %s that begins with %q", layout, begin)
+}
+
+// TestClosed uses what is closed.
+func TestClosed(t *testing.T) {
+	name, _ := build(t, makeTree(t), nil)
+	image := must(puzzlefs.Open(name, nil))
+	type openFile interface {
+		fs.File
+		io.ReaderAt
+		io.Seeker
+	}
+	type openDir = fs.ReadDirFile
+	file, dir := must(image.Open("file")).(openFile), must(image.Open("dir")).(openDir)
+	closedFile, closedDir := must(image.Open("file")).(openFile), must(image.Open("dir")).(openDir)
+	check(t, closedFile.Close())
+	check(t, closedDir.Close())
+	entry := must(image.ReadDir("dir"))[0]
+	check(t, image.Close())
+
+	buffer := make([]byte, 1)
+	calls := map[string]func() error{
+		"Image.Close":     image.Close,
+		"Image.Extract":   func() error { _, err := image.Extract(context.Background(), t.TempDir(), nil); return err },
+		"Image.Inspect":   func() error { _, err := image.Inspect(); return err },
+		"Image.Open":      func() error { _, err := image.Open("file"); return err },
+		"Image.Stat":      func() error { _, err := image.Stat("file"); return err },
+		"Image.Lstat":     func() error { _, err := image.Lstat("link"); return err },
+		"Image.ReadLink":  func() error { _, err := image.ReadLink("link"); return err },
+		"Image.ReadDir":   func() error { _, err := image.ReadDir("dir"); return err },
+		"Image.ReadFile":  func() error { _, err := image.ReadFile("file"); return err },
+		"Image.Xattrs":    func() error { _, err := image.Xattrs("file"); return err },
+		"DirEntry.Info":   func() error { _, err := entry.Info(); return err },
+		"file.Read":       func() error { _, err := file.Read(buffer); return err },
+		"file.ReadAt":     func() error { _, err := file.ReadAt(buffer, 0); return err },
+		"dir.ReadDir":     func() error { _, err := dir.ReadDir(-1); return err },
+		"closed.Stat":     func() error { _, err := closedFile.Stat(); return err },
+		"closed.Read":     func() error { _, err := closedFile.Read(buffer); return err },
+		"closed.ReadAt":   func() error { _, err := closedFile.ReadAt(buffer, 0); return err },
+		"closed.Seek":     func() error { _, err := closedFile.Seek(0, io.SeekStart); return err },
+		"closed.Close":    closedFile.Close,
+		"closed.ReadDir":  func() error { _, err := closedDir.ReadDir(-1); return err },
+		"closedDir.Close": closedDir.Close,
+	}
+	for what, call := range calls {
+		if err := call(); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, c := range []io.Closer{file, dir} {
+		if err := c.Close(); err != nil {
+			t.Errorf("a file that outlived its image does not close: %v", err)
+		}
+	}
+}
+
+// TestConcurrent reads by many goroutines; half way, the image is closed.
+func TestConcurrent(t *testing.T) {
+	const goroutines, reads = 64, 50
+	rootfs := makeTree(t)
+	want := make(map[string][]byte)
+	for _, name := range []string{"noise", "text", "sparse", "file"} {
+		want[name] = must(os.ReadFile(filepath.Join(rootfs, name)))
+	}
+	for _, closing := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closing %v", closing), func(t *testing.T) {
+			image := open(t, rootfs)
+			files := make(map[string]io.ReaderAt)
+			for name := range want {
+				files[name] = must(image.Open(name)).(io.ReaderAt)
+			}
+			var group sync.WaitGroup
+			for number := range goroutines {
+				group.Go(func() {
+					for range reads {
+						for name, file := range files {
+							offset := rand.IntN(len(want[name]))
+							buffer := make([]byte, min(1+rand.IntN(1<<17), len(want[name])-offset))
+							_, err := file.ReadAt(buffer, int64(offset))
+							if closing && errors.Is(err, fs.ErrClosed) {
+								return
+							}
+							if err != nil || !bytes.Equal(buffer, want[name][offset:][:len(buffer)]) {
+								t.Errorf("%s: %d bytes at %d: %v", name, len(buffer), offset, err)
+							}
+						}
+					}
+				})
+				if closing && number == goroutines/2 {
+					group.Go(func() { image.Close() })
+				}
+			}
+			group.Wait()
+		})
+	}
+}
+
+// TestForgotten opens an image that nobody closes: the garbage collector does.
+func TestForgotten(t *testing.T) {
+	rootfs := makeTree(t)
+	name, layout := build(t, rootfs, nil)
+	must(must(puzzlefs.Open(name, nil)).ReadFile("noise"))
+	for deadline := time.Now().Add(time.Minute); openFiles(t, layout) != 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("its blobs stay open")
+		}
+		runtime.GC()
+	}
+}
+
+// openFiles returns how many files below dir the process has open.
+func openFiles(t *testing.T, dir string) int {
+	t.Helper()
+	count := 0
+	for _, link := range must(filepath.Glob("/proc/self/fd/*")) {
+		// The one of the listing itself is gone.
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir) {
+			count++
+		}
+	}
+	return count
+}
