@@ -77,10 +77,10 @@ pub fn extract(
     options: &ExtractOptions,
     monitor: &Monitor<'_>,
 ) -> Result<ExtractReport> {
+    let threads = thread::threads(options.threads)?;
     image.check_blobs()?;
     let created = make_target(target)?;
-    let result = Extraction::new(image, target, options)
-        .and_then(|extraction| extraction.run(options.threads, monitor));
+    let result = Extraction::new(image, target, options).run(threads, monitor);
     if result.is_err() {
         clean(target, created);
     }
@@ -151,15 +151,15 @@ impl Folders<'_> {
 }
 
 impl<'a> Extraction<'a> {
-    fn new(image: &'a Image, target: &'a Path, options: &ExtractOptions) -> Result<Self> {
-        Ok(Extraction {
+    fn new(image: &'a Image, target: &'a Path, options: &ExtractOptions) -> Self {
+        Extraction {
             image,
             target,
             same_owner: options.same_owner,
             privileged: rustix::process::geteuid().is_root(),
             locations: image.tree().locations(),
             lost: Mutex::new(Vec::new()),
-        })
+        }
     }
 
     fn tree(&self) -> &'a Tree<Box<[Extent]>> {
@@ -171,7 +171,7 @@ impl<'a> Extraction<'a> {
         Ok(Folders { extraction: self, dirs })
     }
 
-    fn run(self, threads: Option<usize>, monitor: &Monitor<'_>) -> Result<ExtractReport> {
+    fn run(self, threads: usize, monitor: &Monitor<'_>) -> Result<ExtractReport> {
         let folders = self.folders()?;
         self.make_nodes(&folders)?;
         self.write_files(threads, monitor)?;
@@ -241,13 +241,10 @@ impl<'a> Extraction<'a> {
     }
 
     /// Writes all regular files, with several threads.
-    fn write_files(&self, threads: Option<usize>, monitor: &Monitor<'_>) -> Result<()> {
+    fn write_files(&self, threads: usize, monitor: &Monitor<'_>) -> Result<()> {
         let files: Vec<_> = self.places().filter(|node| node.inode.file().is_some()).collect();
         let total = files.iter().map(|node| self.image.size(node.ino)).sum();
-        let threads = threads
-            .or_else(|| std::thread::available_parallelism().ok().map(|count| count.get().min(16)))
-            .unwrap_or(1)
-            .clamp(1, files.len().max(1));
+        let threads = threads.min(files.len());
         let work = Work {
             next: AtomicUsize::new(0),
             done: AtomicU64::new(0),

@@ -92,7 +92,10 @@ pub fn fsck(path: &Path, name: Option<&Name>, monitor: &Monitor<'_>) -> Result<F
         None => check.collect_all()?,
     };
     let (blobs, bytes) = check.check_blobs(monitor)?;
-    check.check_images();
+    // Its share of the work is not known beforehand; it can be cancelled all the same.
+    check.check_images(&|| {
+        monitor.report(Progress { stage: Stage::Check, done: bytes, total: bytes })
+    })?;
     let unreferenced = if name.is_none() { check.count_unreferenced()? } else { 0 };
     let mut findings = check.findings;
     findings.sort_by(|a, b| (a.severity, &a.message).cmp(&(b.severity, &b.message)));
@@ -258,7 +261,7 @@ impl Check<'_> {
     }
 
     /// Checks the structure of each image whose documents are sound, then of the data blobs.
-    fn check_images(&mut self) {
+    fn check_images(&mut self, alive: &dyn Fn() -> Result<()>) -> Result<()> {
         let roots: Vec<_> = self
             .blobs
             .values()
@@ -267,6 +270,7 @@ impl Check<'_> {
             .collect();
         let mut data: BTreeMap<(Digest, bool), u64> = BTreeMap::new();
         for (descriptor, tags) in roots {
+            alive()?;
             let rootfs = self
                 .layout
                 .open_blob(&descriptor.digest)
@@ -281,6 +285,7 @@ impl Check<'_> {
             }
         }
         for ((digest, compressed), needed) in data {
+            alive()?;
             let tags = match self.blobs.get(&digest) {
                 Some(blob) if blob.sound => blob.tags.clone(),
                 _ => continue,
@@ -290,6 +295,7 @@ impl Check<'_> {
             }
         }
         self.check_manifests();
+        Ok(())
     }
 
     fn check_rootfs(

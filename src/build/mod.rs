@@ -16,6 +16,7 @@ use crate::layout::{
 use crate::pack::{Compression, PackSize};
 use crate::progress::Monitor;
 use crate::source::directory::{Directory, ScanOptions, scan};
+use crate::sys::thread::threads;
 use crate::tree::Tree;
 
 use pipeline::Stored;
@@ -118,7 +119,7 @@ pub fn build(
     let settings = pipeline::Settings {
         compression: options.compression,
         packs: options.packs(bytes_tree)?,
-        threads: options.threads()?,
+        threads: threads(options.threads)?,
         bytes: bytes_tree,
     };
     let inodes = directory.tree.inodes().len();
@@ -172,8 +173,11 @@ impl BuildOptions {
         {
             return Err(Error::invalid("an owner of 2^32 - 1, which is nobody's number"));
         }
+        if self.annotations.contains_key("") {
+            return Err(Error::invalid("an annotation without a key"));
+        }
         self.packs(0)?;
-        self.threads()?;
+        threads(self.threads)?;
         ImageConfig::new(&self.config, &HistoryEntry::default(), &[]).map(|_| ())
     }
 
@@ -185,15 +189,6 @@ impl BuildOptions {
             }
             (DataLayout::Packs, Some(mean)) => PackSize::new(mean).map(Some),
             (DataLayout::Packs, None) => Ok(Some(PackSize::for_tree(bytes))),
-        }
-    }
-
-    fn threads(&self) -> Result<usize> {
-        const MAX: usize = 256;
-        match self.threads {
-            None => Ok(std::thread::available_parallelism().map_or(1, |count| count.get().min(16))),
-            Some(threads @ 1..=MAX) => Ok(threads),
-            Some(threads) => Err(Error::invalid(format!("{threads} threads: expected 1 to {MAX}"))),
         }
     }
 

@@ -636,8 +636,11 @@ impl From<Option<&Xattr>> for puzzlefs_xattr {
         let key = xattr.map_or(&[][..], |xattr| &xattr.key);
         puzzlefs_xattr {
             size: size_of::<puzzlefs_xattr>(),
-            // An empty slice has an address too.
-            value: xattr.map_or(std::ptr::null(), |xattr| xattr.value.as_ptr()),
+            value: xattr.map_or(std::ptr::null(), |xattr| match &xattr.value[..] {
+                // The address of an empty box leads nowhere, and some languages look at it.
+                [] => c"".as_ptr().cast(),
+                value => value.as_ptr(),
+            }),
             value_length: xattr.map_or(0, |xattr| xattr.value.len()),
             name_length: key.len(),
             name: utils::chars(key),

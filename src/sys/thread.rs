@@ -7,6 +7,18 @@ use crate::error::{Error, Result};
 /// Their name, which tools show.
 const NAME: &str = "puzzlefs";
 
+/// How many threads do a piece of work: as many as were asked for, else as there are cores, up to
+/// a number from which on the disk is the limit.
+pub fn threads(asked: Option<usize>) -> Result<usize> {
+    const MAX: usize = 256;
+    const DEFAULT_MAX: usize = 16;
+    match asked {
+        None => Ok(std::thread::available_parallelism().map_or(1, |n| n.get().min(DEFAULT_MAX))),
+        Some(threads @ 1..=MAX) => Ok(threads),
+        Some(threads) => Err(Error::invalid(format!("{threads} threads: expected 1 to {MAX}"))),
+    }
+}
+
 /// Starts a thread that ends within `scope`.
 ///
 /// Fails if the system has none to give, as where a container may have only so many.
