@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 pub enum Stage {
     /// Reading the directories of the source; counted in directories, without a total.
     Scan,
+    /// Comparing the files of the source with the base's; counted in bytes.
+    Compare,
     /// Reading the files of the source and storing their content; counted in bytes.
     Store,
     /// Writing files out; counted in bytes.

@@ -1,28 +1,38 @@
 //! Building an image: source → tree → chunks → packs → layout.
+//!
+//! A build makes *steps*: each takes a source and perhaps a base image, and makes metadata and data
+//! blobs. With a base, one rule holds however the change was learnt: a file whose content is that
+//! of the base's file of the same path keeps the base's extents; the rest form streams, whose
+//! chunks refer to the base's packs where those hold them, and go into new packs where not.
 
+mod base;
+mod parent;
 mod pipeline;
+mod repack;
+mod step;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::chunk;
 use crate::digest::{self, Digest};
 use crate::error::{Error, Result};
-use crate::format::{self, Blob, Rootfs};
+use crate::format;
+use crate::image::{Image, OpenOptions};
 use crate::layout::{
-    ConfigOptions, Descriptor, HistoryEntry, ImageConfig, Layout, PACK_SIZE, Reference, Staging,
-    encode_manifest, media_type, parse_time,
+    ConfigOptions, Descriptor, HistoryEntry, ImageConfig, Layout, PACK_SIZE, Platform, Reference,
+    Staging, encode_manifest, media_type, parse_time,
 };
 use crate::pack::{Compression, PackSize};
 use crate::progress::Monitor;
-use crate::source::directory::{Directory, ScanOptions, scan};
+use crate::source::directory::{Lower, scan};
+use crate::source::image::ImageSource;
+use crate::source::overlay::MarkNamespace;
+use crate::source::{ScanOptions, Source};
 use crate::sys::thread::threads;
 use crate::tree::Tree;
 
-use pipeline::Stored;
-
-/// What the history says of an image when the caller does not.
-const CREATED_BY: &str = "puzzlefs build";
+use parent::Parent;
+use step::{Origin, Packs, Step, StepOptions, step};
 
 /// How chunks become blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,9 +44,25 @@ pub enum DataLayout {
     BlobPerChunk,
 }
 
+/// The image that another one starts from.
+#[derive(Debug, Clone)]
+pub struct BaseOptions {
+    /// Which image; it may be in another layout.
+    pub image: Reference,
+    /// Which image of an index; this machine's, or the only one, if not given.
+    pub platform: Option<Platform>,
+    /// Whether the digests of all of its data blobs are checked first.
+    pub verify: bool,
+}
+
 /// How an image is built.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
+    /// The image to start from. Its configuration, history and annotations are carried on.
+    pub base: Option<BaseOptions>,
+    /// Whether a file whose type, size, mode, owner and mtime are those of the base's file of the
+    /// same path is taken for it unread. Refused where times mean nothing.
+    pub trust_mtime: bool,
     /// What of the source goes into the image, and how.
     pub scan: ScanOptions,
     /// How the data is compressed.
@@ -54,7 +80,7 @@ pub struct BuildOptions {
     pub created: Option<i64>,
     /// Who made the image.
     pub author: Option<String>,
-    /// What made the image.
+    /// What made the image; else the name of the command.
     pub created_by: Option<String>,
     /// A remark in the history.
     pub comment: Option<String>,
@@ -85,8 +111,15 @@ pub struct BuildReport {
     pub bytes_read: u64,
     /// Bytes of the new chunks.
     pub bytes_new: u64,
-    /// Bytes of the blobs that were written.
+    /// Files that hold what the base's file of the same path holds.
+    pub unchanged_files: u64,
+    /// Bytes that were stored anew of the base's packs of which little is used, or that are small
+    /// and too many.
+    pub bytes_moved: u64,
+    /// Bytes of the blobs that were written; those of `bytes_copied` among them.
     pub bytes_stored: u64,
+    /// Bytes of the base's blobs that were copied from its layout into this one.
+    pub bytes_copied: u64,
     /// Bytes of the blobs that the layout had before.
     pub bytes_shared: u64,
     /// Bytes of the metadata.
@@ -98,63 +131,155 @@ pub struct BuildReport {
 /// The layout is made if it is not there. Nothing refers to the image before it is complete; when
 /// the build fails or is cancelled, the layout is as it was.
 ///
-/// Fails if the options are not valid, the source cannot be read or changes meanwhile, or the
-/// layout cannot be written.
+/// Fails if the options are not valid, the source cannot be read or changes meanwhile, the base is
+/// missing or damaged, or the layout cannot be written.
 pub fn build(
     rootfs: &Path,
     target: &Reference,
     options: &BuildOptions,
     monitor: &Monitor<'_>,
 ) -> Result<BuildReport> {
-    let tag = target.tag()?;
-    options.check()?;
-    let directory = scan(rootfs, &options.scan, Some(&target.layout), monitor)?;
-    let created = options.created(&directory.tree)?;
-    let layout = Layout::open_or_create(&target.layout)?;
-    layout.index()?;
-    let mut staging = Staging::begin(&layout)?;
+    let job = Job::new("puzzlefs build", target, options, monitor)?;
+    let source = scan(rootfs, None, &options.scan, Some(&target.layout), monitor)?;
+    job.run(source)
+}
 
-    let streams = chunk::plan(&directory.tree, |file| file.size);
-    let bytes_tree = directory.bytes();
-    let settings = pipeline::Settings {
-        compression: options.compression,
-        packs: options.packs(bytes_tree)?,
-        threads: threads(options.threads)?,
-        bytes: bytes_tree,
-    };
-    let inodes = directory.tree.inodes().len();
-    let stored = pipeline::store(&directory, inodes, streams, &settings, &mut staging, monitor)?;
-    let stats = stored.stats;
-    let (rootfs, data) = assemble(directory.tree, stored);
-    let image = Image { rootfs, data, created, pack_size: settings.packs.map(|size| size.mean()) };
-    let written = image.write(options, &mut staging)?;
-    staging.commit()?;
-    layout.update_index(|index| {
-        index.set(tag, written.manifest.json());
-        Ok(())
-    })?;
-
-    let (mut bytes_stored, mut bytes_shared) = (written.stored, written.shared);
-    for blob in &image.data {
-        let sum = if blob.existed { &mut bytes_shared } else { &mut bytes_stored };
-        *sum += blob.descriptor.size;
+/// Builds an image of what is seen where the overlayfs upperdir `upper` lies on the base image of
+/// `options`, and stores it under the tag of `target`.
+///
+/// The result is that of [`build`] of the merged tree with the same base, at the cost of the
+/// change. `marks` tells which attributes in the upperdir are overlayfs's.
+///
+/// Fails as [`build`] does, without a base, and on marks of overlayfs that an upperdir alone does
+/// not explain (see [`crate::source::overlay`]).
+pub fn delta(
+    upper: &Path,
+    marks: MarkNamespace,
+    target: &Reference,
+    options: &BuildOptions,
+    monitor: &Monitor<'_>,
+) -> Result<BuildReport> {
+    if options.base.is_none() {
+        return Err(Error::invalid("a delta without a base image"));
     }
-    let tree = &image.rootfs.tree;
-    Ok(BuildReport {
-        descriptor: written.manifest,
+    let job = Job::new("puzzlefs delta", target, options, monitor)?;
+    let empty = parent::empty_tree();
+    let tree = job.parent.as_ref().and_then(|parent| parent.image.as_ref()).map(Image::tree);
+    let lower = Lower { tree: tree.unwrap_or(&empty), marks };
+    let source = scan(upper, Some(lower), &options.scan, Some(&target.layout), monitor)?;
+    job.run(source)
+}
+
+/// Stores the image that `from` names without its history under the tag of `target`: with the
+/// metadata and data that [`build`] of its tree with the same options would give.
+///
+/// Its configuration and annotations are carried on. Fails if the image is missing or damaged, if
+/// `options` have a base, or the layout cannot be written.
+pub fn canonicalize(
+    from: &Reference,
+    open: &OpenOptions,
+    target: &Reference,
+    options: &BuildOptions,
+    monitor: &Monitor<'_>,
+) -> Result<BuildReport> {
+    if options.base.is_some() {
+        return Err(Error::invalid("a canonical image has no base"));
+    }
+    let image = Image::open(from, open)?;
+    image.check_blobs()?;
+    let mut options = options.clone();
+    if options.config.start.is_none() {
+        options.config.start = image.config().map(|config| config.to_string().into_bytes());
+    }
+    for (key, value) in &image.manifest().annotations {
+        if key != PACK_SIZE {
+            options.annotations.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    let source = ImageSource::new(&image, &options.scan)?;
+    Job::new("puzzlefs canonicalize", target, &options, monitor)?.run(source)
+}
+
+/// A build whose options were checked, and whose base is open.
+struct Job<'a> {
+    created_by: &'static str,
+    target: &'a Reference,
+    options: &'a BuildOptions,
+    parent: Option<Parent>,
+    monitor: &'a Monitor<'a>,
+}
+
+impl<'a> Job<'a> {
+    /// `created_by` is what the history says if the options do not.
+    fn new(
+        created_by: &'static str,
+        target: &'a Reference,
+        options: &'a BuildOptions,
+        monitor: &'a Monitor<'a>,
+    ) -> Result<Self> {
+        target.tag()?;
+        options.check()?;
+        let parent = options.base.as_ref().map(|base| Parent::open(base, monitor)).transpose()?;
+        if options.trust_mtime {
+            parent::check_times(options.scan.clamp_mtime, parent.as_ref())?;
+        }
+        Ok(Job { created_by, target, options, parent, monitor })
+    }
+
+    fn run<S: Source>(&self, source: S) -> Result<BuildReport> {
+        let Job { options, monitor, .. } = self;
+        let created = options.created(source.tree())?;
+        let layout = Layout::open_or_create(&self.target.layout)?;
+        layout.index()?;
+        let mut staging = Staging::begin(&layout)?;
+        let parent = self.parent.as_ref();
+        let from = parent.and_then(Parent::blobs);
+        let step_options = options.step(parent.and_then(|parent| parent.pack_size))?;
+        let step = step(source, from.as_ref(), &step_options, &mut staging, monitor)?;
+        let history = options.history(self.created_by, created);
+        let written = write(&step, parent, options, &history, &mut staging)?;
+        staging.commit()?;
+        layout.update_index(|index| {
+            index.set(self.target.tag()?, written.manifest.json());
+            Ok(())
+        })?;
+        Ok(report(&step, &written))
+    }
+}
+
+fn report(step: &Step, written: &Written) -> BuildReport {
+    let (mut stored, mut copied, mut shared) = (written.stored, 0, written.shared);
+    for data in &step.data {
+        let size = data.descriptor.size;
+        match data.origin {
+            Origin::New => stored += size,
+            Origin::Copied => {
+                stored += size;
+                copied += size;
+            }
+            Origin::Present => shared += size,
+        }
+    }
+    let tree = &step.rootfs.tree;
+    let stats = step.stats;
+    BuildReport {
+        descriptor: written.manifest.clone(),
         verity: written.verity,
         inodes: tree.inodes().len() as u64,
         files: tree.inodes().iter().filter(|inode| inode.file().is_some()).count() as u64,
-        layers: image.data.len() as u64 + 1,
+        unchanged_files: step.unchanged,
+        layers: step.data.len() as u64 + 1,
         chunks: stats.chunks,
         new_chunks: stats.new_chunks,
-        bytes_tree,
+        bytes_tree: step.bytes_tree,
         bytes_read: stats.bytes_read,
         bytes_new: stats.bytes_new,
-        bytes_stored,
-        bytes_shared,
+        bytes_moved: stats.bytes_moved,
+        bytes_stored: stored,
+        bytes_copied: copied,
+        bytes_shared: shared,
         bytes_metadata: written.metadata,
-    })
+    }
 }
 
 impl BuildOptions {
@@ -176,19 +301,37 @@ impl BuildOptions {
         if self.annotations.contains_key("") {
             return Err(Error::invalid("an annotation without a key"));
         }
-        self.packs(0)?;
-        threads(self.threads)?;
-        ImageConfig::new(&self.config, &HistoryEntry::default(), &[]).map(|_| ())
+        if self.trust_mtime && self.base.is_none() {
+            return Err(Error::invalid("times to be trusted, but no base image to compare with"));
+        }
+        self.step(None)?;
+        ImageConfig::step(None, &self.config, &HistoryEntry::default(), &[], true).map(|_| ())
     }
 
-    fn packs(&self, bytes: u64) -> Result<Option<PackSize>> {
-        match (self.data_layout, self.pack_size) {
-            (DataLayout::BlobPerChunk, None) => Ok(None),
+    /// How a step is done on a base with packs of this mean size.
+    fn step(&self, base: Option<PackSize>) -> Result<StepOptions> {
+        let packs = match (self.data_layout, self.pack_size) {
+            (DataLayout::BlobPerChunk, None) => Packs::PerChunk,
             (DataLayout::BlobPerChunk, Some(_)) => {
-                Err(Error::invalid("a pack size, but blobs of one chunk each"))
+                return Err(Error::invalid("a pack size, but blobs of one chunk each"));
             }
-            (DataLayout::Packs, Some(mean)) => PackSize::new(mean).map(Some),
-            (DataLayout::Packs, None) => Ok(Some(PackSize::for_tree(bytes))),
+            (DataLayout::Packs, Some(mean)) => Packs::Of(PackSize::new(mean)?),
+            (DataLayout::Packs, None) => Packs::ForTree(base),
+        };
+        Ok(StepOptions {
+            compression: self.compression,
+            packs,
+            threads: threads(self.threads)?,
+            trust_mtime: self.trust_mtime,
+        })
+    }
+
+    fn history(&self, created_by: &str, created: i64) -> HistoryEntry {
+        HistoryEntry {
+            created,
+            created_by: Some(self.created_by.clone().unwrap_or_else(|| created_by.to_owned())),
+            author: self.author.clone(),
+            comment: self.comment.clone(),
         }
     }
 
@@ -214,62 +357,6 @@ pub fn source_date_epoch() -> Result<Option<i64>> {
     }
 }
 
-impl Directory {
-    fn bytes(&self) -> u64 {
-        let files = self.tree.inodes().iter().filter_map(|inode| inode.file());
-        files.map(|file| file.size).fold(0, u64::saturating_add)
-    }
-}
-
-/// A data blob of the image.
-struct Data {
-    descriptor: Descriptor,
-    existed: bool,
-}
-
-/// Joins the tree with what the pipeline stored: blobs in the order of their first use.
-fn assemble<F>(tree: Tree<F>, stored: Stored) -> (Rootfs, Vec<Data>) {
-    let Stored { mut extents, packs, zeros, .. } = stored;
-    let mut numbers: Vec<Option<u32>> = vec![None; packs.len() + 1];
-    let mut used = Vec::new();
-    for extent in extents.iter_mut().flatten() {
-        // The zeros come behind the packs.
-        let pack = (extent.blob as usize).min(packs.len());
-        extent.blob = *numbers[pack].get_or_insert_with(|| {
-            used.push(pack);
-            used.len() as u32 - 1
-        });
-    }
-    let all: Vec<_> = packs.iter().chain(zeros.as_ref()).collect();
-    let blobs = used.iter().map(|&pack| {
-        let pipeline::StoredPack { digest, compressed, .. } = *all[pack];
-        Blob { digest, compressed }
-    });
-    let data = used.iter().map(|&pack| {
-        let pack = all[pack];
-        let media_type = if pack.compressed { media_type::DATA_ZSTD } else { media_type::DATA };
-        let media_type = media_type.to_owned();
-        Data {
-            descriptor: Descriptor { media_type, digest: pack.digest, size: pack.size },
-            existed: pack.existed,
-        }
-    });
-    let rootfs = Rootfs {
-        blobs: blobs.collect(),
-        verity: all.iter().map(|pack| (pack.digest, pack.verity)).collect(),
-        tree: tree.map(|ino, _| std::mem::take(&mut extents[ino.index()]).into_boxed_slice()),
-    };
-    (rootfs, data.collect())
-}
-
-/// An image whose data is stored.
-struct Image {
-    rootfs: Rootfs,
-    data: Vec<Data>,
-    created: i64,
-    pack_size: Option<u64>,
-}
-
 struct Written {
     manifest: Descriptor,
     verity: [u8; 32],
@@ -279,46 +366,43 @@ struct Written {
     shared: u64,
 }
 
-impl Image {
-    /// Stores metadata, configuration and manifest.
-    fn write(&self, options: &BuildOptions, staging: &mut Staging) -> Result<Written> {
-        let (mut stored, mut shared) = (0, 0);
-        let mut put = |bytes: &[u8], media_type: &str| -> Result<Descriptor> {
-            let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
-            let existed = staging.put(digest, size, &[bytes])?.existed;
-            *if existed { &mut shared } else { &mut stored } += size;
-            Ok(Descriptor { media_type: media_type.to_owned(), digest, size })
-        };
-        let metadata = format::encode(&self.rootfs)?;
-        let rootfs = put(&metadata, media_type::ROOTFS)?;
-        let data: Vec<_> = self.data.iter().map(|data| data.descriptor.clone()).collect();
-        let layers: Vec<_> =
-            std::iter::once(&rootfs).chain(&data).map(|layer| layer.digest).collect();
-        let config = ImageConfig::new(&options.config, &options.history(self.created), &layers)?;
-        let config = put(&config.to_bytes(), media_type::CONFIG)?;
-        let mut annotations = options.annotations.clone();
-        if let Some(mean) = self.pack_size {
-            annotations.entry(PACK_SIZE.to_owned()).or_insert_with(|| mean.to_string());
-        }
-        let manifest =
-            encode_manifest(&config, &rootfs, &digest::fs_verity(&metadata), &data, &annotations);
-        Ok(Written {
-            manifest: put(&manifest, media_type::MANIFEST)?,
-            verity: digest::fs_verity(&manifest),
-            metadata: metadata.len() as u64,
-            stored,
-            shared,
-        })
+/// Stages metadata, configuration and manifest of an image whose data is staged.
+fn write(
+    step: &Step,
+    parent: Option<&Parent>,
+    options: &BuildOptions,
+    history: &HistoryEntry,
+    staging: &mut Staging,
+) -> Result<Written> {
+    let (mut stored, mut shared) = (0, 0);
+    let mut put = |bytes: &[u8], media_type: &str| -> Result<Descriptor> {
+        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+        let existed = staging.put(digest, size, &[bytes])?.existed;
+        *if existed { &mut shared } else { &mut stored } += size;
+        Ok(Descriptor { media_type: media_type.to_owned(), digest, size })
+    };
+    let metadata = format::encode(&step.rootfs)?;
+    let rootfs = put(&metadata, media_type::ROOTFS)?;
+    let data: Vec<_> = step.data.iter().map(|data| data.descriptor.clone()).collect();
+    let layers: Vec<_> = std::iter::once(&rootfs).chain(&data).map(|layer| layer.digest).collect();
+    let before = parent.map(Parent::layers).unwrap_or_default();
+    let adds_layer = layers.iter().any(|layer| !before.contains(layer));
+    let base = parent.and_then(|parent| parent.config.as_ref());
+    let config = ImageConfig::step(base, &options.config, history, &layers, adds_layer)?;
+    let config = put(&config.to_bytes(), media_type::CONFIG)?;
+    let mut annotations = parent.map(|parent| parent.annotations.clone()).unwrap_or_default();
+    annotations.remove(PACK_SIZE);
+    annotations.extend(options.annotations.clone());
+    if let Some(mean) = step.pack_size {
+        annotations.entry(PACK_SIZE.to_owned()).or_insert_with(|| mean.to_string());
     }
-}
-
-impl BuildOptions {
-    fn history(&self, created: i64) -> HistoryEntry {
-        HistoryEntry {
-            created,
-            created_by: Some(self.created_by.clone().unwrap_or_else(|| CREATED_BY.to_owned())),
-            author: self.author.clone(),
-            comment: self.comment.clone(),
-        }
-    }
+    let manifest =
+        encode_manifest(&config, &rootfs, &digest::fs_verity(&metadata), &data, &annotations);
+    Ok(Written {
+        manifest: put(&manifest, media_type::MANIFEST)?,
+        verity: digest::fs_verity(&manifest),
+        metadata: metadata.len() as u64,
+        stored,
+        shared,
+    })
 }

@@ -8,15 +8,20 @@
 //! stream by stream, keeps the chunks that are new, and lays them into frames; compressors make
 //! them small in any order; the pack writer takes them in order again. So the result does not
 //! depend on how many threads there are. All that lies between two of them is bounded.
+//!
+//! With a base, chunks are looked for in its packs too; and at the end the assembler stores anew
+//! what is still used of packs that are left behind.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::base::Base;
+use super::repack::{self, Moves, Usage};
 use crate::chunk::{
-    Batch, Chunk, Extent, ExtentMapper, Segment, Stream, Zeros, append, read_stream,
+    Batch, CHUNK_MAX, Chunk, Cutter, Extent, ExtentMapper, Segment, Stream, Zeros, append,
+    read_stream,
 };
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +32,7 @@ use crate::pack::{
 use crate::progress::{Monitor, Progress, Stage};
 use crate::source::Source;
 use crate::sys::thread;
+use crate::tree::Ino;
 
 /// How many streams a reader may be ahead of the assembler, each with up to two batches.
 const STREAMS_AHEAD: usize = 4;
@@ -59,8 +65,8 @@ pub struct StoredPack {
 
 /// What happened to the content.
 pub struct Stored {
-    /// The extents of each file, by the index of its inode; their blobs are numbers of `packs`,
-    /// or a larger number for the zeros.
+    /// The extents of each file, by the index of its inode. Their blobs are those of the base,
+    /// then those of `packs`, then a larger number for the zeros.
     pub extents: Vec<Vec<Extent>>,
     pub packs: Vec<StoredPack>,
     /// The pack of zeros, if there are holes.
@@ -74,13 +80,23 @@ pub struct Stats {
     pub new_chunks: u64,
     pub bytes_read: u64,
     pub bytes_new: u64,
+    /// Bytes of the base that were stored anew, since their packs are left behind.
+    pub bytes_moved: u64,
 }
 
-/// Reads `streams` from `source` and stages them as packs.
+/// What is stored.
+pub struct Content<'a, S> {
+    pub source: &'a S,
+    pub base: Option<Base<'a>>,
+    /// The files of the base whose content the source's have, by the index of their inodes.
+    pub unchanged: Vec<Option<Ino>>,
+    /// All other files.
+    pub streams: Vec<Stream>,
+}
+
+/// Stages the content as packs.
 pub fn store<S: Source>(
-    source: &S,
-    inodes: usize,
-    streams: Vec<Stream>,
+    content: Content<'_, S>,
     settings: &Settings,
     staging: &mut Staging,
     monitor: &Monitor<'_>,
@@ -91,6 +107,7 @@ pub fn store<S: Source>(
     let (events, event_receiver) = bounded(FRAMES_AHEAD * threads);
 
     let stop = &AtomicBool::new(false);
+    let Content { source, base, unchanged, streams } = content;
 
     // All that others wait for belongs to this function's own part: when it returns, for whatever
     // reason, they find their counterpart gone, and end.
@@ -104,7 +121,8 @@ pub fn store<S: Source>(
         let writer = thread::spawn(scope, || write(event_receiver, settings.compression, staging))?;
 
         let streams = Streams { left: streams.into_iter(), read: VecDeque::new(), todo };
-        let assembled = Assembler::new(inodes, settings, jobs, events).run(streams, monitor);
+        let assembled =
+            Assembler::new(base, unchanged, settings, jobs, events).run(streams, monitor);
         stop.store(assembled.is_err(), Ordering::Relaxed);
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match (assembled, written) {
@@ -163,7 +181,7 @@ fn read(source: &impl Source, todo: &Receiver<Todo>) {
                 none => none.insert(source.opener()?),
             };
             let mut emit = |batch| batches.send(Ok(batch)).map_err(stopped);
-            read_stream(&stream, source, &mut **opener, &mut emit)
+            read_stream(&stream, source.tree(), &mut **opener, &mut emit)
         };
         if let Err(error) = read() {
             // The assembler stops at the first error; if it has stopped, nobody listens.
@@ -235,16 +253,25 @@ fn stage(pack: &SealedPack, staging: &mut Staging) -> Result<StoredPack> {
 /// Where a chunk stands.
 #[derive(Clone, Copy)]
 struct Place {
-    pack: u32,
-    offset: u32,
+    blob: u32,
+    offset: u64,
+}
+
+impl Place {
+    fn extent(self, chunk: &Chunk) -> Extent {
+        Extent { blob: self.blob, offset: self.offset, length: chunk.length.into() }
+    }
 }
 
 /// Decides which chunks are stored, and in which pack.
 struct Assembler<'a> {
     settings: &'a Settings,
+    base: Option<Base<'a>>,
     jobs: Sender<Job>,
     events: Sender<Event>,
     known: HashMap<Digest, Place>,
+    /// Where the base's packs say that chunks stand; read when the first is looked for.
+    claimed: Option<HashMap<Digest, Place>>,
     /// Where the next new chunk will stand.
     next: Place,
     /// The chunks of the pack that is not complete yet.
@@ -260,21 +287,28 @@ struct Assembler<'a> {
 
 impl<'a> Assembler<'a> {
     fn new(
-        inodes: usize,
+        base: Option<Base<'a>>,
+        unchanged: Vec<Option<Ino>>,
         settings: &'a Settings,
         jobs: Sender<Job>,
         events: Sender<Event>,
     ) -> Self {
+        let of_base = |ino: Ino| base.and_then(|base| base.rootfs.tree.inode(ino).file());
+        let extents = unchanged
+            .into_iter()
+            .map(|ino| ino.and_then(of_base).map(|extents| extents.to_vec()).unwrap_or_default());
         Assembler {
             settings,
+            base,
             jobs,
             events,
             known: HashMap::new(),
-            next: Place { pack: 0, offset: 0 },
+            claimed: None,
+            next: Place { blob: base.map_or(0, |base| base.rootfs.blobs.len() as u32), offset: 0 },
             pack: Vec::new(),
             frame: Vec::with_capacity(FRAME_SIZE),
             mapper: ExtentMapper::default(),
-            extents: vec![Vec::new(); inodes],
+            extents: extents.collect(),
             has_zeros: false,
             done: 0,
             stats: Stats::default(),
@@ -292,6 +326,9 @@ impl<'a> Assembler<'a> {
             self.mapper.finish(ZERO_EXTENTS, &mut |ino, extent| {
                 append(&mut extents[ino.index()], extent);
             });
+        }
+        if let Some(base) = self.base {
+            self.repack(base, monitor)?;
         }
         self.end_pack()?;
         if self.has_zeros {
@@ -313,24 +350,47 @@ impl<'a> Assembler<'a> {
         for chunk in &batch.chunks {
             let (bytes, after) = rest.split_at(chunk.length as usize);
             rest = after;
-            let Place { pack, offset } = self.place(chunk, bytes)?;
-            let extent = Extent { blob: pack, offset: offset.into(), length: chunk.length.into() };
+            let place = match self.find(chunk, bytes)? {
+                Some(place) => place,
+                None => {
+                    self.stats.new_chunks += 1;
+                    self.stats.bytes_new += u64::from(chunk.length);
+                    self.add(chunk, bytes)?
+                }
+            };
             let extents = &mut self.extents;
-            self.mapper.chunk(extent, ZERO_EXTENTS, &mut |ino, extent| {
+            self.mapper.chunk(place.extent(chunk), ZERO_EXTENTS, &mut |ino, extent| {
                 append(&mut extents[ino.index()], extent);
             });
         }
         Ok(())
     }
 
-    /// Where the chunk stands; stores it if it is new.
-    fn place(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Place> {
-        let place = match self.known.entry(chunk.digest) {
-            Entry::Occupied(known) => return Ok(*known.get()),
-            Entry::Vacant(new) => *new.insert(self.next),
+    /// Where the chunk stands already.
+    fn find(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Option<Place>> {
+        if let Some(&place) = self.known.get(&chunk.digest) {
+            return Ok(Some(place));
+        }
+        let Some(base) = self.base else { return Ok(None) };
+        let claimed = match &mut self.claimed {
+            Some(claimed) => claimed,
+            none => none.insert(claimed_chunks(base)?),
         };
-        self.stats.new_chunks += 1;
-        self.stats.bytes_new += u64::from(chunk.length);
+        let Some(&place) = claimed.get(&chunk.digest) else { return Ok(None) };
+        // What a base says of its chunks may be a lie: only the bytes count.
+        let mut there = vec![0; bytes.len()];
+        let is_there = base.blobs.read(place.blob, &mut there, place.offset).is_ok();
+        if !is_there || there != bytes {
+            return Ok(None);
+        }
+        self.known.insert(chunk.digest, place);
+        Ok(Some(place))
+    }
+
+    /// Stores a chunk; tells where.
+    fn add(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Place> {
+        let place = self.next;
+        self.known.insert(chunk.digest, place);
         let mut rest = bytes;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(FRAME_SIZE - self.frame.len()));
@@ -341,12 +401,118 @@ impl<'a> Assembler<'a> {
             }
         }
         self.pack.push(*chunk);
-        self.next.offset += chunk.length;
-        let length = u64::from(self.next.offset);
+        self.next.offset += u64::from(chunk.length);
+        let length = self.next.offset;
         if self.settings.packs.is_none_or(|size| size.ends(length, chunk)) {
             self.end_pack()?;
         }
         Ok(place)
+    }
+
+    /// Leaves packs of the base behind, and stores anew what is still used of them.
+    fn repack(&mut self, base: Base<'_>, monitor: &Monitor<'_>) -> Result<()> {
+        let ranges = self.used_ranges(base);
+        let mut usage = Vec::with_capacity(ranges.len());
+        for (number, ranges) in (0..).zip(&ranges) {
+            let used = ranges.iter().map(|range| range.end - range.start).sum();
+            let content = if used == 0 { 0 } else { base.blobs.content_length(number)? };
+            usage.push(Usage { content, used });
+        }
+        let new = self.next.blob as usize - ranges.len() + usize::from(self.next.offset > 0);
+        let zeros = (0..).zip(&base.rootfs.blobs).any(|(blob, _)| base.blobs.is_zeros(blob));
+        let others = 1 + new + usize::from(self.has_zeros || zeros);
+        let mean = self.settings.packs.map(|size| size.mean());
+        let left = repack::left_behind(&usage, others, mean);
+        let mut moves: HashMap<u32, Moves> = HashMap::new();
+        for number in (0..).zip(&left).filter(|(_, left)| **left).map(|(number, _)| number) {
+            monitor.report(Progress {
+                stage: Stage::Store,
+                done: self.done,
+                total: self.settings.bytes,
+            })?;
+            moves.insert(number, self.move_pack(base, number, &ranges[number as usize])?);
+        }
+        if moves.is_empty() {
+            return Ok(());
+        }
+        for extents in &mut self.extents {
+            if extents.iter().any(|extent| moves.contains_key(&extent.blob)) {
+                for extent in std::mem::take(extents) {
+                    match moves.get(&extent.blob) {
+                        Some(moves) => moves.follow(extent, &mut |extent| append(extents, extent)),
+                        None => append(extents, extent),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What files refer to of each of the base's packs; nothing of the zeros.
+    fn used_ranges(&self, base: Base<'_>) -> Vec<Vec<std::ops::Range<u64>>> {
+        let mut ranges = vec![Vec::new(); base.rootfs.blobs.len()];
+        for extent in self.extents.iter().flatten() {
+            let Some(ranges) = ranges.get_mut(extent.blob as usize) else { continue };
+            if !base.blobs.is_zeros(extent.blob) {
+                ranges.push(extent.offset..extent.offset + extent.length);
+            }
+        }
+        ranges.into_iter().map(repack::merge_ranges).collect()
+    }
+
+    /// Stores the chunks of a pack anew that have to do with these ranges.
+    fn move_pack(
+        &mut self,
+        base: Base<'_>,
+        number: u32,
+        ranges: &[std::ops::Range<u64>],
+    ) -> Result<Moves> {
+        let mut moves = Moves::default();
+        let mut buffer = vec![0; CHUNK_MAX];
+        match base.blobs.chunks(number)? {
+            Some(chunks) => {
+                let mut start = 0;
+                let mut ranges = ranges.iter().peekable();
+                for chunk in chunks {
+                    let end = start + u64::from(chunk.length);
+                    while ranges.next_if(|range| range.end <= start).is_some() {}
+                    if ranges.peek().is_some_and(|range| range.start < end) {
+                        let bytes = &mut buffer[..chunk.length as usize];
+                        base.blobs.read(number, bytes, start)?;
+                        moves.push(start, self.move_chunk(bytes)?);
+                    }
+                    start = end;
+                }
+            }
+            None => {
+                let cutter = Cutter::default();
+                for range in ranges {
+                    let mut start = range.start;
+                    while start < range.end {
+                        let length = (range.end - start).min(CHUNK_MAX as u64) as usize;
+                        base.blobs.read(number, &mut buffer[..length], start)?;
+                        let length = cutter.cut(&buffer[..length]);
+                        moves.push(start, self.move_chunk(&buffer[..length])?);
+                        start += length as u64;
+                    }
+                }
+            }
+        }
+        Ok(moves)
+    }
+
+    fn move_chunk(&mut self, bytes: &[u8]) -> Result<Extent> {
+        let chunk = Chunk { length: bytes.len() as u32, digest: Digest::of(bytes) };
+        // It must not be looked for in the base, which is where it comes from.
+        let first_new = self.base.map_or(0, |base| base.rootfs.blobs.len() as u32);
+        let place = match self.known.get(&chunk.digest) {
+            Some(place) if place.blob >= first_new => *place,
+            _ => {
+                self.stats.bytes_moved += bytes.len() as u64;
+                self.add(&chunk, bytes)?
+            }
+        };
+        Ok(place.extent(&chunk))
     }
 
     fn end_frame(&mut self) -> Result<()> {
@@ -366,11 +532,24 @@ impl<'a> Assembler<'a> {
         }
         let chunks = std::mem::take(&mut self.pack);
         self.events.send(Event::End(chunks)).map_err(stopped)?;
-        let pack = self.next.pack + 1;
-        assert!(pack < ZEROS, "2^32 packs would be more than 2^64 bytes");
-        self.next = Place { pack, offset: 0 };
+        let blob = self.next.blob + 1;
+        assert!(blob < ZEROS, "2^32 packs would be more than 2^64 bytes");
+        self.next = Place { blob, offset: 0 };
         Ok(())
     }
+}
+
+/// The chunks that the base's packs claim to hold; of two that are the same the first.
+fn claimed_chunks(base: Base<'_>) -> Result<HashMap<Digest, Place>> {
+    let mut claimed = HashMap::new();
+    for number in 0..base.rootfs.blobs.len() as u32 {
+        let mut offset = 0;
+        for chunk in base.blobs.chunks(number)?.unwrap_or_default() {
+            claimed.entry(chunk.digest).or_insert(Place { blob: number, offset });
+            offset += u64::from(chunk.length);
+        }
+    }
+    Ok(claimed)
 }
 
 const ZERO_EXTENTS: Zeros = Zeros { blob: ZEROS, length: zeros::LENGTH };

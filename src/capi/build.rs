@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{ConfigOptions, Reference};
 use crate::pack::Compression;
 use crate::progress::Monitor;
-use crate::source::directory::ScanOptions;
+use crate::source::ScanOptions;
 
 symbol_version!("LIBPUZZLEFS_0.1": puzzlefs_build);
 
@@ -236,6 +236,8 @@ impl puzzlefs_build_options {
         // SAFETY: the caller promises what is needed.
         unsafe {
             Ok(BuildOptions {
+                base: None,
+                trust_mtime: false,
                 scan: ScanOptions {
                     exclude: utils::texts(self.exclude, "options.exclude")?,
                     one_file_system: has(PUZZLEFS_BUILD_ONE_FILE_SYSTEM),

@@ -18,12 +18,15 @@ pub enum puzzlefs_stage {
     PUZZLEFS_STAGE_EXTRACT = 3,
     /// Checking digests; counted in bytes.
     PUZZLEFS_STAGE_CHECK = 4,
+    /// Comparing the files of the source with the base's; counted in bytes.
+    PUZZLEFS_STAGE_COMPARE = 5,
 }
 
 impl From<Stage> for puzzlefs_stage {
     fn from(stage: Stage) -> Self {
         match stage {
             Stage::Scan => Self::PUZZLEFS_STAGE_SCAN,
+            Stage::Compare => Self::PUZZLEFS_STAGE_COMPARE,
             Stage::Store => Self::PUZZLEFS_STAGE_STORE,
             Stage::Extract => Self::PUZZLEFS_STAGE_EXTRACT,
             Stage::Check => Self::PUZZLEFS_STAGE_CHECK,

@@ -3,8 +3,8 @@
 use super::{CHUNK_MAX, Chunk, Cutter, Stream};
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::source::{Opener, Source};
-use crate::tree::Ino;
+use crate::source::{Content, Opener};
+use crate::tree::{Ino, Tree};
 
 /// The unit in which zeros are looked for, aligned to the file's start: what of a file is a hole
 /// is a matter of its bytes alone, not of how they are stored.
@@ -48,12 +48,12 @@ pub struct Batch {
     pub data: Vec<u8>,
 }
 
-/// Reads a stream of `source` and passes it on in batches.
+/// Reads a stream of the files of `tree` and passes it on in batches.
 ///
-/// Fails as the source or `emit` does.
+/// Fails as the source behind `opener` or `emit` does.
 pub fn read_stream(
     stream: &Stream,
-    source: &dyn Source,
+    tree: &Tree<Content>,
     opener: &mut dyn Opener,
     emit: &mut dyn FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
@@ -61,7 +61,7 @@ pub fn read_stream(
     let mut window = vec![0; WINDOW];
     for &ino in &stream.files {
         let mut contents = opener.open(ino)?;
-        let size = source.size(ino);
+        let size = tree.inode(ino).file().map_or(0, |content| content.new_bytes());
         let mut file = FileScan { chunker: &mut chunker, ino, zeros: 0 };
         let mut offset = 0;
         while offset < size {
@@ -185,38 +185,48 @@ impl<'a> Chunker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Contents;
+    use crate::source::{Contents, Source};
     use proptest::prelude::*;
 
     /// Files in memory; `sparse` ones tell where their zeros are.
     struct Memory {
         files: Vec<Vec<u8>>,
-        inos: Vec<Ino>,
+        tree: Tree<Content>,
         sparse: bool,
     }
 
     impl Memory {
         fn new(files: Vec<Vec<u8>>, sparse: bool) -> Self {
             let root = "/ dir 0755 0:0 0.000000000\n".to_owned();
-            let lines = (0..files.len()).map(|n| format!("/{n:04} fifo 0644 0:0 0.000000000\n"));
-            let text: String = std::iter::once(root).chain(lines).collect();
-            let tree = crate::tree::text::parse(&text, |_| Ok(())).unwrap();
-            let inos = tree.iter().skip(1).map(|(ino, _)| ino).collect();
-            Memory { files, inos, sparse }
+            let line = |(n, file): (usize, &Vec<u8>)| {
+                format!("/{n:04} file 0644 0:0 0.000000000 {}\n", file.len())
+            };
+            let text: String =
+                std::iter::once(root).chain(files.iter().enumerate().map(line)).collect();
+            let content = |words: &[&str]| Ok(Content::New(words[0].parse().unwrap()));
+            Memory { files, tree: crate::tree::text::parse(&text, content).unwrap(), sparse }
+        }
+
+        fn inos(&self) -> Vec<Ino> {
+            self.tree.iter().skip(1).map(|(ino, _)| ino).collect()
         }
 
         fn bytes(&self, ino: Ino) -> &[u8] {
-            &self.files[self.inos.iter().position(|known| *known == ino).unwrap()]
+            &self.files[ino.index() - 1]
         }
     }
 
     impl Source for Memory {
-        fn opener(&self) -> Result<Box<dyn Opener + '_>> {
-            Ok(Box::new(self))
+        fn tree(&self) -> &Tree<Content> {
+            &self.tree
         }
 
-        fn size(&self, ino: Ino) -> u64 {
-            self.bytes(ino).len() as u64
+        fn into_tree(self) -> Tree<Content> {
+            self.tree
+        }
+
+        fn opener(&self) -> Result<Box<dyn Opener + '_>> {
+            Ok(Box::new(self))
         }
     }
 
@@ -246,9 +256,9 @@ mod tests {
     /// What is read of these files: the segments, the chunks, the bytes of the stream.
     fn read(memory: &Memory) -> (Vec<Segment>, Vec<Chunk>, Vec<u8>) {
         let (mut segments, mut chunks, mut data) = (Vec::new(), Vec::new(), Vec::new());
-        let stream = Stream { files: memory.inos.clone() };
+        let stream = Stream { files: memory.inos() };
         let mut opener = memory.opener().unwrap();
-        read_stream(&stream, memory, &mut *opener, &mut |batch: Batch| {
+        read_stream(&stream, &memory.tree, &mut *opener, &mut |batch: Batch| {
             let mut position = data.len();
             data.extend_from_slice(&batch.data);
             for chunk in &batch.chunks {
@@ -277,7 +287,7 @@ mod tests {
     /// What the segments ought to be, from the definition.
     fn expected(memory: &Memory) -> (Vec<Segment>, Vec<u8>) {
         let (mut segments, mut stream) = (Vec::new(), Vec::new());
-        for &ino in &memory.inos {
+        for ino in memory.inos() {
             let bytes = memory.bytes(ino);
             let is_zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
             let mut blocks = bytes.chunks(BLOCK).peekable();

@@ -16,8 +16,8 @@ pub struct Stream {
 
 /// The streams of a tree: directory by directory in the order of the walk; of each directory
 /// first the stream of its small files, then its larger files by name. A file with several names
-/// belongs to the first. Empty files belong to no stream.
-pub fn plan<F>(tree: &Tree<F>, size: impl Fn(&F) -> u64) -> Vec<Stream> {
+/// belongs to the first. Files of which `size` says 0 belong to no stream.
+pub fn plan<F>(tree: &Tree<F>, size: impl Fn(Ino, &F) -> u64) -> Vec<Stream> {
     let mut streams = Vec::new();
     let mut linked = HashSet::new();
     for inode in tree.inodes() {
@@ -29,7 +29,7 @@ pub fn plan<F>(tree: &Tree<F>, size: impl Fn(&F) -> u64) -> Vec<Stream> {
             if child.nlink > 1 && !linked.insert(entry.ino) {
                 continue;
             }
-            match size(file) {
+            match size(entry.ino, file) {
                 0 => {}
                 size if size < OWN_STREAM => small.push(entry.ino),
                 _ => large.push(Stream { files: vec![entry.ino] }),

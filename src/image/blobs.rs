@@ -2,15 +2,18 @@
 //! frames cached under a bound.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use quick_cache::sync::Cache;
 use quick_cache::{UnitWeighter, Weighter};
 
 use super::Image;
-use crate::error::{Error, Result};
+use crate::chunk::Chunk;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Blob;
-use crate::layout::Layout;
+use crate::layout::{Layout, open_file as open_blob_file};
 use crate::pack::{PackReader, zeros};
 
 /// How many blobs are kept open.
@@ -24,6 +27,8 @@ type OpenBlob = PackReader<File>;
 /// The data blobs of an image.
 pub struct Blobs {
     layout: Layout,
+    /// Where blobs are looked for first: those that are no part of the layout yet.
+    staged: Option<PathBuf>,
     list: Vec<Slot>,
     open: Cache<u32, Arc<OpenBlob>, UnitWeighter>,
     frames: Cache<(u32, u32), Arc<[u8]>, Bytes>,
@@ -62,7 +67,8 @@ impl std::fmt::Debug for Blobs {
 }
 
 impl Blobs {
-    pub fn new(layout: Layout, blobs: Vec<Blob>, verify: bool) -> Self {
+    /// The blobs of an image in `layout`; some of them may still be in the folder `staged`.
+    pub fn new(layout: Layout, staged: Option<PathBuf>, blobs: Vec<Blob>, verify: bool) -> Self {
         const FRAME: u64 = crate::pack::FRAME_SIZE as u64;
         let slot = |blob: Blob| {
             let is_zeros = blob.compressed && blob.digest == zeros::PACK.digest;
@@ -70,6 +76,7 @@ impl Blobs {
         };
         Blobs {
             layout,
+            staged,
             list: blobs.into_iter().map(slot).collect(),
             open: Cache::new(OPEN_MAX),
             frames: Cache::with_weighter((CACHED_MAX / FRAME) as usize, CACHED_MAX, Bytes),
@@ -132,16 +139,37 @@ impl Blobs {
         Ok(blob)
     }
 
+    /// The length of a blob's content in bytes.
+    pub fn content_length(&self, number: u32) -> Result<u64> {
+        Ok(self.get(number)?.content_length())
+    }
+
+    /// The chunks that a blob claims to consist of; `None` if it does not tell.
+    pub fn chunks(&self, number: u32) -> Result<Option<Vec<Chunk>>> {
+        self.get(number)?.chunks().map_err(|error| self.in_blob(number, error))
+    }
+
+    /// Opens the file of a blob; tells its length too.
+    pub fn open_file(&self, digest: &Digest) -> Result<(File, u64)> {
+        if let Some(folder) = &self.staged {
+            match open_blob_file(&folder.join(digest.hex())) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+        }
+        self.layout.open_blob(digest)
+    }
+
     fn open(&self, number: u32) -> Result<OpenBlob> {
         let Blob { digest, compressed } = self.list[number as usize].blob;
-        let (file, size) = self.layout.open_blob(&digest)?;
+        let (file, size) = self.open_file(&digest)?;
         PackReader::open(file, size, compressed).map_err(|error| self.in_blob(number, error))
     }
 
     /// Checks the blob's digest.
     pub fn verify(&self, number: u32) -> Result<()> {
         let expected = self.list[number as usize].blob.digest;
-        let (mut file, _) = self.layout.open_blob(&expected)?;
+        let (mut file, _) = self.open_file(&expected)?;
         let path = || self.layout.blob_path(&expected);
         let digest = crate::digest::Digest::of_reader(&mut file)
             .map_err(|error| Error::io("read the blob", path(), error))?;

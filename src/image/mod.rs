@@ -13,7 +13,7 @@ use crate::layout::{ImageConfig, Layout, Manifest, Platform, Reference};
 use crate::tree::{Ino, Kind, Tree, show};
 
 pub use blobs::BlobCheck;
-use blobs::Blobs;
+pub(crate) use blobs::Blobs;
 
 /// How an image is opened.
 #[derive(Debug, Clone, Default)]
@@ -53,20 +53,13 @@ impl Image {
     }
 
     pub(crate) fn of_manifest(layout: Layout, manifest: Manifest, verify: bool) -> Result<Self> {
-        let config = match manifest.has_empty_config() {
-            true => None,
-            false => {
-                let bytes = layout.read_config(&manifest.config)?;
-                let what = format!("the config {}", manifest.config.digest);
-                Some(ImageConfig::parse(&bytes, &what)?)
-            }
-        };
+        let config = ImageConfig::read(&layout, &manifest.config)?;
         let metadata = layout.read_blob(&manifest.rootfs, "rootfs")?;
         let rootfs = format::decode(&metadata).map_err(|error| {
             error.context(format_args!("the rootfs {}", manifest.rootfs.digest))
         })?;
         manifest.check_references(&rootfs)?;
-        let blobs = Blobs::new(layout.clone(), rootfs.blobs.clone(), verify);
+        let blobs = Blobs::new(layout.clone(), None, rootfs.blobs.clone(), verify);
         Ok(Image { layout, manifest, config, rootfs, metadata_size: metadata.len() as u64, blobs })
     }
 
@@ -84,6 +77,14 @@ impl Image {
     /// reference implementation.
     pub fn config(&self) -> Option<&Value> {
         self.config.as_ref().map(ImageConfig::document)
+    }
+
+    pub(crate) fn image_config(&self) -> Option<&ImageConfig> {
+        self.config.as_ref()
+    }
+
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// The metadata.

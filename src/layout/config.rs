@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::to_bytes;
+use super::{Descriptor, Layout, media_type, to_bytes};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -40,6 +40,16 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
+    /// Reads the configuration of an image; `None` if it is the empty one, as the reference
+    /// implementation's images have it.
+    pub(crate) fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Option<Self>> {
+        if descriptor.media_type == media_type::EMPTY {
+            return Ok(None);
+        }
+        let bytes = layout.read_config(descriptor)?;
+        Self::parse(&bytes, &format!("the config {}", descriptor.digest)).map(Some)
+    }
+
     /// Reads a configuration; `what` names it in messages.
     pub fn parse(bytes: &[u8], what: &str) -> Result<Self> {
         let document: Value = serde_json::from_slice(bytes)

@@ -16,6 +16,8 @@ pub mod media_type {
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// An image configuration.
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// No content at all, as where a configuration is called for that there is not.
+    pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
     /// The metadata of a puzzlefs image.
     pub const ROOTFS: &str = "application/vnd.puzzlefs.image.rootfs.v1";
     /// File data, raw.
@@ -120,77 +122,7 @@ impl Manifest {
     /// The manifest that `name` refers to in `layout`; where that is an index, the one of
     /// `platform`, or the only one.
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
-        let index = layout.index()?;
-        let descriptor = match name {
-            Name::Tag(tag) => match index.find(tag) {
-                Some(descriptor) => descriptor?,
-                None => return Err(no_such_tag(layout, tag, index.tags())),
-            },
-            Name::Digest(digest) => {
-                let known = index.entries().filter_map(|(_, descriptor)| descriptor.ok());
-                let listed = known.into_iter().find(|descriptor| descriptor.digest == *digest);
-                match (listed, layout.blob_size(digest)?) {
-                    (Some(descriptor), _) => descriptor,
-                    (None, Some(size)) => {
-                        let media_type = media_type::MANIFEST.to_owned();
-                        Descriptor { media_type, digest: *digest, size }
-                    }
-                    (None, None) => {
-                        let shown = layout.path().display();
-                        return Err(Error::new(
-                            ErrorKind::NotFound,
-                            format!("no image with the digest {digest} in layout '{shown}'"),
-                        )
-                        .with_path(layout.path()));
-                    }
-                }
-            }
-        };
-        Self::resolve(layout, descriptor, platform, INDEX_DEPTH)
-    }
-
-    fn resolve(
-        layout: &Layout,
-        descriptor: Descriptor,
-        platform: Option<&Platform>,
-        depth: usize,
-    ) -> Result<Self> {
-        if descriptor.media_type != media_type::INDEX {
-            return Self::read(layout, descriptor);
-        }
-        if depth == 0 {
-            return Err(too_deep());
-        }
-        let bytes = layout.read_document(&descriptor, "index")?;
-        let index: oci_spec::image::ImageIndex = parse(&bytes, "index", &descriptor)?;
-        let host = Platform::host();
-        let all = index.manifests();
-        let wanted = platform.unwrap_or(&host);
-        let matching = |descriptor: &&oci_spec::image::Descriptor| {
-            descriptor.platform().as_ref().is_some_and(|platform| wanted.matches(platform))
-        };
-        let chosen = match (all.iter().find(matching), all.as_slice(), platform) {
-            (Some(chosen), _, _) | (None, [chosen], None) => chosen,
-            _ => {
-                let has = all.iter().filter_map(|entry| entry.platform().as_ref());
-                let has: Vec<_> =
-                    has.map(|entry| format!("{}/{}", entry.os(), entry.architecture())).collect();
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "no image for {wanted} in the index {} (it has: {})",
-                        descriptor.digest,
-                        list(has)
-                    ),
-                ));
-            }
-        };
-        Self::resolve(layout, Descriptor::of(chosen)?, platform, depth - 1)
-    }
-
-    fn read(layout: &Layout, descriptor: Descriptor) -> Result<Self> {
-        let bytes = layout.read_document(&descriptor, "manifest")?;
-        let manifest: ImageManifest = parse(&bytes, "manifest", &descriptor)?;
+        let (descriptor, manifest) = find_document(layout, name, platform)?;
         Self::of(descriptor, &manifest)
     }
 
@@ -253,7 +185,113 @@ impl Manifest {
 
     /// Whether the config is the empty one, as the reference implementation's images have it.
     pub fn has_empty_config(&self) -> bool {
-        self.config.media_type == "application/vnd.oci.empty.v1+json"
+        self.config.media_type == media_type::EMPTY
+    }
+}
+
+/// The manifest document of an image, of whatever kind, that `name` refers to; where that is an
+/// index, the one of `platform`, or the only one.
+pub(crate) fn find_document(
+    layout: &Layout,
+    name: &Name,
+    platform: Option<&Platform>,
+) -> Result<(Descriptor, ImageManifest)> {
+    let index = layout.index()?;
+    let descriptor = match name {
+        Name::Tag(tag) => match index.find(tag) {
+            Some(descriptor) => descriptor?,
+            None => return Err(no_such_tag(layout, tag, index.tags())),
+        },
+        Name::Digest(digest) => {
+            let known = index.entries().filter_map(|(_, descriptor)| descriptor.ok());
+            let listed = known.into_iter().find(|descriptor| descriptor.digest == *digest);
+            match (listed, layout.blob_size(digest)?) {
+                (Some(descriptor), _) => descriptor,
+                (None, Some(size)) => {
+                    let media_type = media_type::MANIFEST.to_owned();
+                    Descriptor { media_type, digest: *digest, size }
+                }
+                (None, None) => {
+                    let shown = layout.path().display();
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("no image with the digest {digest} in layout '{shown}'"),
+                    )
+                    .with_path(layout.path()));
+                }
+            }
+        }
+    };
+    resolve(layout, descriptor, platform, INDEX_DEPTH)
+}
+
+fn resolve(
+    layout: &Layout,
+    descriptor: Descriptor,
+    platform: Option<&Platform>,
+    depth: usize,
+) -> Result<(Descriptor, ImageManifest)> {
+    if descriptor.media_type != media_type::INDEX {
+        let bytes = layout.read_document(&descriptor, "manifest")?;
+        let manifest = parse(&bytes, "manifest", &descriptor)?;
+        return Ok((descriptor, manifest));
+    }
+    if depth == 0 {
+        return Err(too_deep());
+    }
+    let bytes = layout.read_document(&descriptor, "index")?;
+    let index: oci_spec::image::ImageIndex = parse(&bytes, "index", &descriptor)?;
+    let host = Platform::host();
+    let all = index.manifests();
+    let wanted = platform.unwrap_or(&host);
+    let matching = |descriptor: &&oci_spec::image::Descriptor| {
+        descriptor.platform().as_ref().is_some_and(|platform| wanted.matches(platform))
+    };
+    let chosen = match (all.iter().find(matching), all.as_slice(), platform) {
+        (Some(chosen), _, _) | (None, [chosen], None) => chosen,
+        _ => {
+            let has = all.iter().filter_map(|entry| entry.platform().as_ref());
+            let has: Vec<_> =
+                has.map(|entry| format!("{}/{}", entry.os(), entry.architecture())).collect();
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "no image for {wanted} in the index {} (it has: {})",
+                    descriptor.digest,
+                    list(has)
+                ),
+            ));
+        }
+    };
+    resolve(layout, Descriptor::of(chosen)?, platform, depth - 1)
+}
+
+/// The manifest of an image to start from, which may have no layers yet, as the ones that umoci
+/// makes first.
+pub(crate) enum BaseManifest {
+    /// A puzzlefs image.
+    Image(Manifest),
+    /// An image without layers.
+    Empty {
+        /// Its configuration.
+        config: Descriptor,
+        /// Its annotations.
+        annotations: BTreeMap<String, String>,
+    },
+}
+
+impl BaseManifest {
+    /// As [`Manifest::find`].
+    pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
+        let (descriptor, manifest) = find_document(layout, name, platform)?;
+        if !manifest.layers().is_empty() {
+            return Manifest::of(descriptor, &manifest).map(BaseManifest::Image);
+        }
+        let annotations = manifest.annotations().clone().unwrap_or_default();
+        Ok(BaseManifest::Empty {
+            config: Descriptor::of(manifest.config())?,
+            annotations: annotations.into_iter().collect(),
+        })
     }
 }
 

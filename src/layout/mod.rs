@@ -12,6 +12,7 @@ mod staging;
 
 pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
 pub use index::{Index, TAG};
+pub(crate) use manifest::BaseManifest;
 pub use manifest::{
     Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture,
     media_type,
@@ -301,7 +302,7 @@ fn sync_folder(path: &Path) -> Result<()> {
 }
 
 /// Opens a regular file; tells its size too. Anything else is refused, and a FIFO does not block.
-fn open_file(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open_file(path: &Path) -> Result<(File, u64)> {
     use std::os::unix::fs::OpenOptionsExt;
     let failed = |error| Error::io("open", path, error);
     let mut options = File::options();

@@ -5,7 +5,7 @@
 //! whenever a builder or the machine dies.
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -106,6 +106,45 @@ impl Staging {
         crate::sys::writeback::begin(&file);
         self.staged.push(digest);
         Ok(StagedBlob { existed: false })
+    }
+
+    /// Whether the layout has a blob of this size, or gets it.
+    pub fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
+        Ok(self.layout.blob_size(digest)? == Some(size) || self.path(digest).exists())
+    }
+
+    /// Adds a blob of the content of `file`, whose digest was checked; shares the space with it
+    /// where the file system can.
+    pub fn copy(&mut self, digest: Digest, file: &File) -> Result<()> {
+        let path = self.path(&digest);
+        let failed = |error| Error::io("write the blob", &path, error);
+        let mut copy = File::create_new(&path).map_err(failed)?;
+        if rustix::fs::ioctl_ficlone(&copy, file).is_err() {
+            let mut source = file;
+            source.seek(SeekFrom::Start(0)).map_err(failed)?;
+            std::io::copy(&mut source, &mut copy).map_err(failed)?;
+        }
+        crate::sys::writeback::begin(&copy);
+        self.staged.push(digest);
+        Ok(())
+    }
+
+    /// The folder in which blobs are until they are part of the layout.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Gives up all blobs but those of which `wanted` says so.
+    pub fn retain(&mut self, wanted: impl Fn(&Digest) -> bool) -> Result<()> {
+        for digest in std::mem::take(&mut self.staged) {
+            if wanted(&digest) {
+                self.staged.push(digest);
+                continue;
+            }
+            let path = self.path(&digest);
+            fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
+        }
+        Ok(())
     }
 
     /// Makes all blobs part of the layout, for good.

@@ -1,4 +1,4 @@
-//! A directory on disk as a source.
+//! A directory on disk as a source: a whole tree, or the change of one as overlayfs has it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,41 +8,33 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, openat, statat};
 
-use super::{Contents, Opener, Source};
+use super::overlay::{MarkNamespace, MarkReader, Marks, Opaque};
+use super::select::{Exclude, ScanOptions};
+use super::{Content, Contents, Opener, Source};
+use crate::chunk::Extent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Monitor, Stage};
 use crate::sys::dirs::{self, Dirs};
 use crate::sys::xattr;
-use crate::tree::{Device, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree, TreeBuilder};
+use crate::tree::{
+    Device, Entry, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree, TreeBuilder, Xattr,
+};
 
-/// The key of SELinux labels, which belong to the host rather than to the image.
-const SELINUX: &[u8] = b"security.selinux";
-
-/// What of a directory goes into the tree, and how.
-#[derive(Debug, Clone, Default)]
-pub struct ScanOptions {
-    /// Patterns of what is left out. One without a slash matches a name at any depth, one with a
-    /// slash matches a path from the root of the tree; `*` does not match a slash, `**` does.
-    /// What is below a directory that is left out is left out too.
-    pub exclude: Vec<String>,
-    /// Whether a directory on which another file system is mounted stays empty.
-    pub one_file_system: bool,
-    /// The owner and group of everything, instead of the ones on disk.
-    pub owner: Option<(u32, u32)>,
-    /// The newest mtime, in seconds since 1970: what is newer gets this one.
-    pub clamp_mtime: Option<i64>,
-    /// Whether `security.selinux` is kept.
-    pub selinux: bool,
+/// What an upperdir of overlayfs lies on.
+#[derive(Debug, Clone, Copy)]
+pub struct Lower<'a> {
+    /// The tree below.
+    pub tree: &'a Tree<Box<[Extent]>>,
+    /// Which attributes in the upperdir are overlayfs's.
+    pub marks: MarkNamespace,
 }
 
 /// A regular file on disk, as it was when the tree was made.
 #[derive(Debug, Clone)]
-pub struct FileState {
-    /// Bytes.
-    pub size: u64,
+struct FileState {
+    size: u64,
     /// Whether the file has, or may have, holes.
     sparse: bool,
     identity: Identity,
@@ -88,8 +80,9 @@ fn time(seconds: i64, nanoseconds: impl TryInto<u32>) -> Timestamp {
 
 /// A directory on disk whose tree has been read, and whose files can be.
 pub struct Directory {
-    /// The tree.
-    pub tree: Tree<FileState>,
+    tree: Tree<Content>,
+    /// The files on disk, by number.
+    files: Vec<(Ino, FileState)>,
     locations: Locations,
     places: Places,
 }
@@ -104,7 +97,8 @@ struct Place {
     ino: Ino,
     parent: Ino,
     name: Box<[u8]>,
-    identity: Identity,
+    /// Which directory this is on disk; none for one of the tree below.
+    identity: Option<Identity>,
 }
 
 impl Places {
@@ -142,7 +136,11 @@ impl dirs::Tree for Places {
     fn check(&self, dir: Ino, fd: BorrowedFd<'_>) -> Result<()> {
         let path = || dirs::Tree::path(self, dir);
         let stat = rustix::fs::fstat(fd).map_err(|error| Error::io("look at", path(), error))?;
-        if Identity::of(&stat) == self.find(dir).identity { Ok(()) } else { Err(changed(path())) }
+        if Some(Identity::of(&stat)) == self.find(dir).identity {
+            Ok(())
+        } else {
+            Err(changed(path()))
+        }
     }
 }
 
@@ -151,12 +149,13 @@ fn changed(path: PathBuf) -> Error {
     Error::new(ErrorKind::Changed, message).with_path(path)
 }
 
-/// Reads the tree of the directory at `path`.
+/// Reads the tree of the directory at `path`; of one that lies on `lower`, what is seen of both.
 ///
 /// `output` is where something will be written, which must not be inside: a folder that need not
 /// exist yet. Nothing is followed but a link at `path` itself.
 pub fn scan(
     path: &Path,
+    lower: Option<Lower<'_>>,
     options: &ScanOptions,
     output: Option<&Path>,
     monitor: &Monitor<'_>,
@@ -164,53 +163,37 @@ pub fn scan(
     let root = dirs::open_root(path)?;
     let stat = rustix::fs::fstat(&root).map_err(|error| Error::io("look at", path, error))?;
     let mut xattrs = xattr::Reader::new();
-    let keep = options.keep_xattr();
     let found = xattrs
-        .read(xattr::Place::Open(root.as_fd()), &keep)
+        .read(xattr::Place::Open(root.as_fd()), options.keep_xattr())
         .map_err(|error| Error::io("read the extended attributes of", path, error))?;
-    let identity = Identity::of(&stat);
-    let places = Places {
-        root: path.to_owned(),
-        directories: vec![Place {
-            ino: Ino::ROOT,
-            parent: Ino::ROOT,
-            name: Box::default(),
-            identity,
-        }],
+    let mut below = lower.map(|lower| Below {
+        tree: lower.tree,
+        links: HashMap::new(),
+        marks: MarkReader::new(lower.marks),
+    });
+    let (found, marks) = take_marks(&mut below, found, || path.to_owned())?;
+    let place = Place {
+        ino: Ino::ROOT,
+        parent: Ino::ROOT,
+        name: Box::default(),
+        identity: Some(Identity::of(&stat)),
     };
-    let root_inode = Inode::new(options.metadata(&stat, found), Kind::Directory(Vec::new()));
+    let root_inode = Inode::new(options.adapt(metadata(&stat, found)), Kind::Directory(Vec::new()));
     let scanner = Scanner {
         exclude: Exclude::new(&options.exclude)?,
         options,
         device: stat.st_dev,
         output: output.map(Output::find).transpose()?,
-        places,
+        places: Places { root: path.to_owned(), directories: vec![place] },
         dirs: Dirs::new(root),
         xattrs,
         hard_links: HashMap::new(),
+        below,
+        files: Vec::new(),
         builder: TreeBuilder::new(root_inode)?,
     };
-    scanner.run(monitor)
-}
-
-impl ScanOptions {
-    fn keep_xattr(&self) -> impl Fn(&[u8]) -> bool + use<> {
-        let selinux = self.selinux;
-        move |key| selinux || key != SELINUX
-    }
-
-    fn metadata(&self, stat: &Stat, xattrs: Box<[crate::tree::Xattr]>) -> Metadata {
-        let (uid, gid) = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
-        let mtime = time(stat.st_mtime, stat.st_mtime_nsec);
-        let newest = self.clamp_mtime.map(|seconds| Timestamp { seconds, nanoseconds: 0 });
-        Metadata {
-            permissions: (stat.st_mode & 0o7777) as u16,
-            uid,
-            gid,
-            mtime: newest.map_or(mtime, |newest| mtime.min(newest)),
-            xattrs,
-        }
-    }
+    let below = lower.map(|_| Ino::ROOT);
+    scanner.run(Found { dir: Ino::ROOT, on_disk: true, below, opaque: marks.opaque }, monitor)
 }
 
 struct Scanner<'a> {
@@ -222,7 +205,28 @@ struct Scanner<'a> {
     dirs: Dirs,
     xattrs: xattr::Reader,
     hard_links: HashMap<Identity, Ino>,
-    builder: TreeBuilder<FileState>,
+    below: Option<Below<'a>>,
+    files: Vec<(Ino, FileState)>,
+    builder: TreeBuilder<Content>,
+}
+
+/// The tree below an upperdir.
+struct Below<'a> {
+    tree: &'a Tree<Box<[Extent]>>,
+    /// Those of its inodes that have more names than one, and their numbers in the new tree.
+    links: HashMap<Ino, Ino>,
+    marks: MarkReader,
+}
+
+fn take_marks(
+    below: &mut Option<Below<'_>>,
+    xattrs: Box<[Xattr]>,
+    path: impl Fn() -> PathBuf,
+) -> Result<(Box<[Xattr]>, Marks)> {
+    match below {
+        Some(below) => below.marks.take(xattrs, path),
+        None => Ok((xattrs, Marks::default())),
+    }
 }
 
 /// Where something will be written.
@@ -252,35 +256,72 @@ impl Output {
     }
 }
 
+/// A directory of the new tree: on disk, or below, or both.
+struct Found {
+    dir: Ino,
+    on_disk: bool,
+    /// The directory of the tree below that is seen with it.
+    below: Option<Ino>,
+    opaque: Opaque,
+}
+
 /// A directory of which some names are still to be looked at.
 struct Level {
     dir: Ino,
-    names: std::vec::IntoIter<Box<[u8]>>,
+    names: std::vec::IntoIter<Name>,
+    /// Whether files in it may be whiteouts.
+    has_whiteouts: bool,
+}
+
+struct Name {
+    name: Box<[u8]>,
+    on_disk: bool,
+    below: Option<Ino>,
 }
 
 impl Scanner<'_> {
-    fn run(mut self, monitor: &Monitor<'_>) -> Result<Directory> {
-        let mut levels = vec![Level { dir: Ino::ROOT, names: self.list(Ino::ROOT)? }];
+    fn run(mut self, root: Found, monitor: &Monitor<'_>) -> Result<Directory> {
+        let mut levels = vec![self.enter(root)?];
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.next() else {
                 levels.pop();
                 continue;
             };
-            let parent = level.dir;
-            if let Some(dir) = self.visit(parent, &name)? {
-                levels.push(Level { dir, names: self.list(dir)? });
+            let found = match (name.on_disk, name.below) {
+                (false, Some(ino)) => self.visit_below(level.dir, &name.name, ino)?,
+                (_, below) => self.visit(level.dir, &name.name, below, level.has_whiteouts)?,
+            };
+            if let Some(found) = found {
+                levels.push(self.enter(found)?);
                 monitor.count(Stage::Scan, self.places.directories.len() as u64)?;
             }
         }
         let tree = self.builder.finish();
-        Ok(Directory { locations: tree.locations(), tree, places: self.places })
+        let locations = tree.locations();
+        Ok(Directory { tree, files: self.files, locations, places: self.places })
     }
 
-    /// The sorted names in a directory; none where another file system begins that is left out.
-    fn list(&mut self, dir: Ino) -> Result<std::vec::IntoIter<Box<[u8]>>> {
+    fn enter(&mut self, found: Found) -> Result<Level> {
+        let Found { dir, on_disk, below, opaque } = found;
+        let listed = if on_disk { self.list(dir)? } else { Vec::new() };
+        let below = below.filter(|_| opaque != Opaque::Yes).zip(self.below.as_ref());
+        let entries = below
+            .map_or(&[][..], |(ino, below)| below.tree.inode(ino).entries().unwrap_or_default());
+        let mut names = merge(listed, entries);
+        if !self.exclude.is_empty() {
+            let parent = self.places.relative(dir);
+            names.retain(|name| !self.exclude.matches(&parent, &name.name));
+        }
+        let has_whiteouts = opaque == Opaque::HasWhiteouts;
+        Ok(Level { dir, names: names.into_iter(), has_whiteouts })
+    }
+
+    /// The sorted names in a directory on disk; none where another file system begins that is
+    /// left out.
+    fn list(&mut self, dir: Ino) -> Result<Vec<Box<[u8]>>> {
         let place = self.places.find(dir);
         if let Some(output) = &self.output
-            && output.directory == place.identity
+            && Some(output.directory) == place.identity
             && !output.missing.as_ref().is_some_and(|name| {
                 self.exclude.matches(&self.places.relative(dir), name.as_bytes())
             })
@@ -291,30 +332,37 @@ impl Scanner<'_> {
             ))
             .with_path(&output.path));
         }
-        if self.options.one_file_system && place.identity.device != self.device {
-            return Ok(Vec::new().into_iter());
+        let device = place.identity.map(|identity| identity.device);
+        if self.options.one_file_system && device != Some(self.device) {
+            return Ok(Vec::new());
         }
         let fd = self.dirs.open(&self.places, dir)?;
-        let mut names = list_names(fd.as_fd())
-            .map_err(|error| Error::io("list", dirs::Tree::path(&self.places, dir), error))?;
-        if !self.exclude.is_empty() {
-            let parent = self.places.relative(dir);
-            names.retain(|name| !self.exclude.matches(&parent, name));
-        }
-        Ok(names.into_iter())
+        list_names(fd.as_fd())
+            .map_err(|error| Error::io("list", dirs::Tree::path(&self.places, dir), error))
     }
 
-    /// Adds one name to the tree; tells the number if it is a directory, to be walked next.
-    fn visit(&mut self, parent: Ino, name: &[u8]) -> Result<Option<Ino>> {
+    /// Adds one name on disk to the tree; tells of the directory if it is one, to be walked next.
+    /// `below` is what the tree below has under that name.
+    fn visit(
+        &mut self,
+        parent: Ino,
+        name: &[u8],
+        below: Option<Ino>,
+        may_be_whiteout: bool,
+    ) -> Result<Option<Found>> {
         let fd = self.dirs.open(&self.places, parent)?;
         let places = &self.places;
-        let failed = |what| move |error| Error::io(what, places.file(parent, name), error);
+        let path = || places.file(parent, name);
+        let failed = |what| move |error| Error::io(what, path(), error);
         let stat = statat(&*fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| match error {
-            rustix::io::Errno::NOENT => changed(places.file(parent, name)),
+            rustix::io::Errno::NOENT => changed(path()),
             error => failed("look at")(error.into()),
         })?;
         let identity = Identity::of(&stat);
         let file_type = FileType::from_raw_mode(stat.st_mode);
+        if self.below.is_some() && is_whiteout_device(&stat) {
+            return Ok(None);
+        }
         let linked = stat.st_nlink > 1 && file_type != FileType::Directory;
         if linked && let Some(&first) = self.hard_links.get(&identity) {
             self.builder.link(parent, name, first)?;
@@ -324,9 +372,14 @@ impl Scanner<'_> {
             .xattrs
             .read(xattr::Place::Named(fd.as_fd(), name), self.options.keep_xattr())
             .map_err(failed("read the extended attributes of"))?;
+        let (xattrs, marks) = take_marks(&mut self.below, xattrs, path)?;
+        let is_empty_file = file_type == FileType::RegularFile && stat.st_size == 0;
+        if may_be_whiteout && marks.whiteout && is_empty_file {
+            return Ok(None);
+        }
         let kind = match file_type {
             FileType::Directory => Kind::Directory(Vec::new()),
-            FileType::RegularFile => Kind::Regular(FileState::of(&stat)),
+            FileType::RegularFile => Kind::Regular(Content::New(stat.st_size as u64)),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&*fd, name, Vec::new())
                     .map_err(|error| failed("read the link")(error.into()))?;
@@ -337,24 +390,80 @@ impl Scanner<'_> {
             FileType::CharacterDevice => Kind::CharDevice(device(&stat)),
             FileType::BlockDevice => Kind::BlockDevice(device(&stat)),
             FileType::Unknown => {
-                let path = places.file(parent, name);
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    format!("'{}' is of a file type that is not known", path.display()),
+                    format!("'{}' is of a file type that is not known", path().display()),
                 )
-                .with_path(path));
+                .with_path(path()));
             }
         };
-        let inode = Inode::new(self.options.metadata(&stat, xattrs), kind);
+        let inode = Inode::new(self.options.adapt(metadata(&stat, xattrs)), kind);
         let ino = self.builder.add(parent, name, inode)?;
-        if file_type == FileType::Directory {
-            self.places.directories.push(Place { ino, parent, name: name.into(), identity });
-            return Ok(Some(ino));
+        if file_type == FileType::RegularFile {
+            self.files.push((ino, FileState::of(&stat)));
         }
         if linked {
             self.hard_links.insert(identity, ino);
         }
-        Ok(None)
+        if file_type != FileType::Directory {
+            return Ok(None);
+        }
+        let identity = Some(identity);
+        self.places.directories.push(Place { ino, parent, name: name.into(), identity });
+        Ok(Some(Found { dir: ino, on_disk: true, below, opaque: marks.opaque }))
+    }
+
+    /// Adds a name to the tree that only the tree below has.
+    fn visit_below(&mut self, parent: Ino, name: &[u8], ino: Ino) -> Result<Option<Found>> {
+        let below = self.below.as_mut().expect("the name is from there");
+        let source = below.tree.inode(ino);
+        if let Some(&first) = below.links.get(&ino) {
+            self.builder.link(parent, name, first)?;
+            return Ok(None);
+        }
+        let kind = source.kind.without_entries(|_| Content::Base(ino));
+        let inode = Inode::new(self.options.adapt(source.metadata.clone()), kind);
+        let new = self.builder.add(parent, name, inode)?;
+        if source.entries().is_none() {
+            if source.nlink > 1 {
+                below.links.insert(ino, new);
+            }
+            return Ok(None);
+        }
+        let place = Place { ino: new, parent, name: name.into(), identity: None };
+        self.places.directories.push(place);
+        Ok(Some(Found { dir: new, on_disk: false, below: Some(ino), opaque: Opaque::No }))
+    }
+}
+
+/// The names of both lists, in order; both are sorted.
+fn merge(listed: Vec<Box<[u8]>>, below: &[Entry]) -> Vec<Name> {
+    let mut names = Vec::with_capacity(listed.len() + below.len());
+    let mut below = below.iter().peekable();
+    let lower =
+        |entry: &Entry| Name { name: entry.name.clone(), on_disk: false, below: Some(entry.ino) };
+    for name in listed {
+        while let Some(entry) = below.next_if(|entry| entry.name < name) {
+            names.push(lower(entry));
+        }
+        let same = below.next_if(|entry| entry.name == name).map(|entry| entry.ino);
+        names.push(Name { name, on_disk: true, below: same });
+    }
+    names.extend(below.map(lower));
+    names
+}
+
+fn is_whiteout_device(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn metadata(stat: &Stat, xattrs: Box<[Xattr]>) -> Metadata {
+    Metadata {
+        permissions: (stat.st_mode & 0o7777) as u16,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        xattrs,
     }
 }
 
@@ -375,50 +484,26 @@ fn list_names(fd: BorrowedFd<'_>) -> std::io::Result<Vec<Box<[u8]>>> {
     Ok(names)
 }
 
-/// The patterns of what is left out.
-struct Exclude {
-    names: GlobSet,
-    paths: GlobSet,
-}
-
-impl Exclude {
-    fn new(patterns: &[String]) -> Result<Self> {
-        let mut names = GlobSetBuilder::new();
-        let mut paths = GlobSetBuilder::new();
-        for pattern in patterns {
-            let anchored = pattern.trim_matches('/');
-            let glob =
-                GlobBuilder::new(anchored).literal_separator(true).build().map_err(|error| {
-                    Error::invalid(format!("'{pattern}' is no pattern: {}", error.kind()))
-                })?;
-            if pattern.trim_end_matches('/').contains('/') { &mut paths } else { &mut names }
-                .add(glob);
-        }
-        let build = |set: GlobSetBuilder| {
-            set.build().map_err(|error| Error::invalid(format!("bad patterns: {}", error.kind())))
-        };
-        Ok(Exclude { names: build(names)?, paths: build(paths)? })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.paths.is_empty()
-    }
-
-    fn matches(&self, parent: &Path, name: &[u8]) -> bool {
-        let name = OsStr::from_bytes(name);
-        self.names.is_match(name) || self.paths.is_match(parent.join(name))
+impl Directory {
+    fn state(&self, ino: Ino) -> &FileState {
+        let at = self.files.binary_search_by_key(&ino, |(ino, _)| *ino);
+        &self.files[at.expect("asked for files on disk only")].1
     }
 }
 
 impl Source for Directory {
+    fn tree(&self) -> &Tree<Content> {
+        &self.tree
+    }
+
+    fn into_tree(self) -> Tree<Content> {
+        self.tree
+    }
+
     fn opener(&self) -> Result<Box<dyn Opener + '_>> {
         let root = dirs::open_root(&self.places.root)?;
         dirs::Tree::check(&self.places, Ino::ROOT, root.as_fd())?;
         Ok(Box::new(DirectoryOpener { directory: self, dirs: Dirs::new(root) }))
-    }
-
-    fn size(&self, ino: Ino) -> u64 {
-        self.tree.inode(ino).file().map_or(0, |file| file.size)
     }
 }
 
@@ -430,9 +515,9 @@ struct DirectoryOpener<'a> {
 
 impl Opener for DirectoryOpener<'_> {
     fn open(&mut self, ino: Ino) -> Result<Box<dyn Contents + '_>> {
-        let Directory { tree, locations, places } = self.directory;
+        let Directory { tree, locations, places, .. } = self.directory;
         let (parent, name) = (locations.parent(ino), tree.name(locations, ino));
-        let state = tree.inode(ino).file().expect("asked for regular files only");
+        let state = self.directory.state(ino);
         let dir = self.dirs.open(places, parent)?;
         // A file that was replaced by a FIFO must not block, nor one by a link be followed.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

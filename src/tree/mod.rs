@@ -115,6 +115,22 @@ pub enum Kind<F> {
     BlockDevice(Device),
 }
 
+impl<F> Kind<F> {
+    /// The same type of inode, without the entries of a directory, and with a regular file's
+    /// content replaced by what `convert` makes of it.
+    pub fn without_entries<G>(&self, convert: impl FnOnce(&F) -> G) -> Kind<G> {
+        match self {
+            Kind::Directory(_) => Kind::Directory(Vec::new()),
+            Kind::Regular(file) => Kind::Regular(convert(file)),
+            Kind::Symlink(target) => Kind::Symlink(target.clone()),
+            Kind::Fifo => Kind::Fifo,
+            Kind::Socket => Kind::Socket,
+            Kind::CharDevice(device) => Kind::CharDevice(*device),
+            Kind::BlockDevice(device) => Kind::BlockDevice(*device),
+        }
+    }
+}
+
 /// An inode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inode<F> {

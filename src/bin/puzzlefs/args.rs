@@ -19,6 +19,8 @@ pub struct Args {
 #[derive(Subcommand)]
 pub enum Command {
     Build(Box<Build>),
+    Delta(Box<Delta>),
+    Canonicalize(Box<Canonicalize>),
     Extract(Extract),
     Inspect(Inspect),
     Ls(Ls),
@@ -36,6 +38,73 @@ pub struct Build {
     /// Where the image is stored: LAYOUT:TAG.
     #[arg(value_parser = reference())]
     pub image: Reference,
+    /// An image to start from: files that it has are shared with it, and its configuration and
+    /// history are carried on.
+    #[arg(short, long, value_name = "IMAGE", value_parser = reference())]
+    pub base: Option<Reference>,
+    #[command(flatten)]
+    pub on_base: OnBase,
+    /// Take a file for the base's unread if its path, type, size, mode, owner and mtime are the
+    /// same.
+    #[arg(long, requires = "base")]
+    pub trust_mtime: bool,
+    #[command(flatten)]
+    pub options: BuildOptions,
+}
+
+/// Build an image of a base image and what an overlayfs upperdir changes of it.
+///
+/// The image is that of `build --base` of the merged tree, at the cost of the change. Prints the
+/// digest of its manifest.
+#[derive(ClapArgs)]
+pub struct Delta {
+    /// The upperdir of an overlay whose lower layer is the base.
+    pub upperdir: PathBuf,
+    /// Where the image is stored: LAYOUT:TAG.
+    #[arg(value_parser = reference())]
+    pub image: Reference,
+    /// The image that the upperdir lies on.
+    #[arg(short, long, value_name = "IMAGE", value_parser = reference())]
+    pub base: Reference,
+    #[command(flatten)]
+    pub on_base: OnBase,
+    /// Which extended attributes are the overlay's: trusted.overlay.*, or user.overlay.* if it was
+    /// mounted with userxattr.
+    #[arg(long, value_name = "NAMESPACE", default_value = "auto")]
+    pub marks: Marks,
+    #[command(flatten)]
+    pub options: BuildOptions,
+}
+
+/// Store an image anew, without its history.
+///
+/// The metadata and data are those that `build` of its tree with the same options would give.
+/// Prints the digest of the new image's manifest.
+#[derive(ClapArgs)]
+pub struct Canonicalize {
+    #[command(flatten)]
+    pub from: Image,
+    /// Where the new image is stored: LAYOUT:TAG.
+    #[arg(value_name = "NEW", value_parser = reference())]
+    pub image: Reference,
+    #[command(flatten)]
+    pub options: BuildOptions,
+}
+
+/// How the base is opened.
+#[derive(ClapArgs)]
+pub struct OnBase {
+    /// Which image of the base's index: OS/ARCHITECTURE[/VARIANT] [default: this machine's].
+    #[arg(long, value_name = "PLATFORM", value_parser = Platform::parse)]
+    pub base_platform: Option<Platform>,
+    /// Check the digests of all of the base's data first.
+    #[arg(long)]
+    pub verify_base: bool,
+}
+
+/// What every command has that builds an image.
+#[derive(ClapArgs)]
+pub struct BuildOptions {
     /// How the data is compressed: none, zstd, or zstd:LEVEL [default: zstd:3].
     #[arg(short, long, value_name = "HOW", num_args = 0..=1, require_equals = true,
         default_value = "zstd:3", default_missing_value = "zstd:3", hide_default_value = true,
@@ -83,7 +152,7 @@ pub struct Build {
     /// Who made the image.
     #[arg(long)]
     pub author: Option<String>,
-    /// What made the image, for its history [default: puzzlefs build].
+    /// What made the image, for its history [default: the name of the command].
     #[arg(long, value_name = "TEXT")]
     pub created_by: Option<String>,
     /// A remark for the image's history.
@@ -189,6 +258,17 @@ pub struct Image {
     /// Which image of an index: OS/ARCHITECTURE[/VARIANT] [default: this machine's].
     #[arg(long, value_parser = Platform::parse)]
     pub platform: Option<Platform>,
+}
+
+/// Which extended attributes are an overlay's.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Marks {
+    /// Those of the namespace that is met first; both are an error
+    Auto,
+    /// trusted.overlay.*
+    Trusted,
+    /// user.overlay.*
+    User,
 }
 
 /// How the data is cut into blobs.

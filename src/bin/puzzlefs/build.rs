@@ -1,22 +1,63 @@
-//! `puzzlefs build`.
+//! The commands that make images: build, delta, canonicalize.
 
 use std::process::ExitCode;
 
-use puzzlefs::build::{BuildOptions, BuildReport, DataLayout, build, source_date_epoch};
-use puzzlefs::layout::ConfigOptions;
+use puzzlefs::build::{
+    BaseOptions, BuildOptions, BuildReport, DataLayout, build, canonicalize, delta,
+    source_date_epoch,
+};
+use puzzlefs::image::OpenOptions;
+use puzzlefs::layout::{ConfigOptions, Reference};
 use puzzlefs::progress::Monitor;
-use puzzlefs::source::directory::ScanOptions;
+use puzzlefs::source::ScanOptions;
+use puzzlefs::source::overlay::MarkNamespace;
 use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::args::{self, Build};
+use crate::args::{self, Build, Canonicalize, Delta, OnBase};
 use crate::output::{Bar, Failure};
 
-pub fn run(args: Build) -> Result<ExitCode, Failure> {
-    let options = options(&args)?;
+pub fn run_build(args: Build) -> Result<ExitCode, Failure> {
+    let options = BuildOptions {
+        base: args.base.map(|base| base_options(base, args.on_base)),
+        trust_mtime: args.trust_mtime,
+        ..options(&args.options)?
+    };
+    run(&args.options, |monitor| build(&args.rootfs, &args.image, &options, monitor))
+}
+
+pub fn run_delta(args: Delta) -> Result<ExitCode, Failure> {
+    let base = Some(base_options(args.base, args.on_base));
+    let options = BuildOptions { base, ..options(&args.options)? };
+    let marks = match args.marks {
+        args::Marks::Auto => MarkNamespace::Auto,
+        args::Marks::Trusted => MarkNamespace::Trusted,
+        args::Marks::User => MarkNamespace::User,
+    };
+    run(&args.options, |monitor| delta(&args.upperdir, marks, &args.image, &options, monitor))
+}
+
+pub fn run_canonicalize(args: Canonicalize) -> Result<ExitCode, Failure> {
+    let options = options(&args.options)?;
+    let from = args.from;
+    let open = OpenOptions { platform: from.platform, verify: true };
+    run(&args.options, |monitor| {
+        canonicalize(&from.reference, &open, &args.image, &options, monitor)
+    })
+}
+
+fn base_options(image: Reference, on_base: OnBase) -> BaseOptions {
+    BaseOptions { image, platform: on_base.base_platform, verify: on_base.verify_base }
+}
+
+/// Builds with a progress bar, and tells what was built.
+pub fn run(
+    args: &args::BuildOptions,
+    build: impl FnOnce(&Monitor<'_>) -> puzzlefs::Result<BuildReport>,
+) -> Result<ExitCode, Failure> {
     let bar = Bar::new(args.quiet);
     let report = |progress| bar.show(progress);
-    let built = build(&args.rootfs, &args.image, &options, &Monitor::new(&report))?;
+    let built = build(&Monitor::new(&report))?;
     drop(bar);
     if args.json {
         crate::look::print_json(&json(&built))?;
@@ -26,7 +67,7 @@ pub fn run(args: Build) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &Build) -> Result<BuildOptions, Error> {
+pub fn options(args: &args::BuildOptions) -> Result<BuildOptions, Error> {
     let clamp_mtime = match args.clamp_mtime {
         None => None,
         Some(Some(seconds)) => Some(seconds),
@@ -44,6 +85,8 @@ fn options(args: &Build) -> Result<BuildOptions, Error> {
         })
     });
     Ok(BuildOptions {
+        base: None,
+        trust_mtime: false,
         scan: ScanOptions {
             exclude: args.exclude.clone(),
             one_file_system: args.one_file_system,
@@ -81,6 +124,7 @@ fn json(built: &BuildReport) -> serde_json::Value {
         "verity": hex::encode(built.verity),
         "inodes": built.inodes,
         "files": built.files,
+        "unchanged_files": built.unchanged_files,
         "layers": built.layers,
         "chunks": built.chunks,
         "new_chunks": built.new_chunks,
@@ -88,7 +132,9 @@ fn json(built: &BuildReport) -> serde_json::Value {
             "tree": built.bytes_tree,
             "read": built.bytes_read,
             "new": built.bytes_new,
+            "moved": built.bytes_moved,
             "stored": built.bytes_stored,
+            "copied": built.bytes_copied,
             "shared": built.bytes_shared,
             "metadata": built.bytes_metadata,
         },

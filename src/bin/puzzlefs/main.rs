@@ -17,7 +17,9 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     interrupt::catch();
     let result = match Args::parse().command {
-        Command::Build(args) => build::run(*args),
+        Command::Build(args) => build::run_build(*args),
+        Command::Delta(args) => build::run_delta(*args),
+        Command::Canonicalize(args) => build::run_canonicalize(*args),
         Command::Extract(args) => extract::run(args),
         Command::Inspect(args) => look::inspect(args),
         Command::Ls(args) => look::ls(args),
