@@ -178,7 +178,7 @@ impl BuildOptions {
         }
         self.packs(0)?;
         threads(self.threads)?;
-        ImageConfig::new(&self.config, &HistoryEntry::default(), &[]).map(|_| ())
+        ImageConfig::step(None, &self.config, &HistoryEntry::default(), &[], true).map(|_| ())
     }
 
     fn packs(&self, bytes: u64) -> Result<Option<PackSize>> {
@@ -294,7 +294,8 @@ impl Image {
         let data: Vec<_> = self.data.iter().map(|data| data.descriptor.clone()).collect();
         let layers: Vec<_> =
             std::iter::once(&rootfs).chain(&data).map(|layer| layer.digest).collect();
-        let config = ImageConfig::new(&options.config, &options.history(self.created), &layers)?;
+        let history = options.history(self.created);
+        let config = ImageConfig::step(None, &options.config, &history, &layers, true)?;
         let config = put(&config.to_bytes(), media_type::CONFIG)?;
         let mut annotations = options.annotations.clone();
         if let Some(mean) = self.pack_size {
