@@ -106,16 +106,3 @@ pub fn check_times(clamp: Option<i64>, parent: Option<&Parent>) -> Result<()> {
     }
     Ok(())
 }
-
-// TMP
-impl ImageConfig {
-    pub fn step(
-        _base: Option<&ImageConfig>,
-        options: &crate::layout::ConfigOptions,
-        history: &crate::layout::HistoryEntry,
-        layers: &[Digest],
-        _adds: bool,
-    ) -> Result<ImageConfig> {
-        ImageConfig::new(options, history, layers)
-    }
-}

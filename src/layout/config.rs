@@ -39,6 +39,10 @@ pub struct ImageConfig {
     document: Value,
 }
 
+/// What the caller gave, and what the base image has, in messages.
+const GIVEN: &str = "the configuration to start from";
+const BASE: &str = "the image's configuration";
+
 impl ImageConfig {
     /// Reads the configuration of an image; `None` if it is the empty one, as the reference
     /// implementation's images have it.
@@ -60,11 +64,24 @@ impl ImageConfig {
         Ok(ImageConfig { document })
     }
 
-    /// The configuration of a new image whose layers have these digests.
+    /// The configuration after a step that was made of an image with the configuration `base`, and
+    /// left an image whose layers have these digests.
     ///
-    /// The diff IDs are the layers' digests themselves: there is nothing to unpack.
-    pub fn new(options: &ConfigOptions, history: &HistoryEntry, layers: &[Digest]) -> Result<Self> {
-        const GIVEN: &str = "the configuration to start from";
+    /// All of the base's configuration is carried on, or all of what the options start from; the
+    /// history is always the base's, with one entry more, which is one of an empty layer unless
+    /// the step `adds_layer`. The diff IDs are the layers' digests themselves: there is nothing to
+    /// unpack.
+    ///
+    /// Each entry of the history has a time, and those that are not of an empty layer are not
+    /// more than there are layers, since other tools rely on both: where the base has more, its
+    /// oldest ones become such of an empty layer.
+    pub fn step(
+        base: Option<&ImageConfig>,
+        options: &ConfigOptions,
+        entry: &HistoryEntry,
+        layers: &[Digest],
+        adds_layer: bool,
+    ) -> Result<Self> {
         for (what, text) in
             [("architecture", &options.architecture), ("operating system", &options.os)]
         {
@@ -72,12 +89,17 @@ impl ImageConfig {
                 return Err(Error::invalid(format!("an empty {what}")));
             }
         }
-        let mut config = match &options.start {
-            Some(bytes) => Self::parse(bytes, GIVEN).map_err(|e| Error::invalid(e.to_string()))?,
-            None => ImageConfig { document: json!({}) },
+        let mut history = base.map_or(Ok(Vec::new()), Self::history)?;
+        history.push(entry.json(adds_layer));
+        limit_layers(&mut history, layers.len());
+        let mut config = match (&options.start, base) {
+            (Some(bytes), _) => {
+                Self::parse(bytes, GIVEN).map_err(|e| Error::invalid(e.to_string()))?
+            }
+            (None, Some(base)) => base.clone(),
+            (None, None) => ImageConfig { document: json!({}) },
         };
         let document = &mut config.document;
-        let created = time_of(history.created);
         let mut set = |key: &str, value: Option<&str>, otherwise: Option<&str>| {
             let kept = document.get(key).filter(|kept| !kept.is_null()).is_some();
             let value = value.or(otherwise.filter(|_| !kept));
@@ -85,17 +107,51 @@ impl ImageConfig {
                 document[key] = json!(value);
             }
         };
-        set("created", Some(&created), None);
-        set("author", history.author.as_deref(), None);
+        set("created", Some(&time_of(entry.created)), None);
+        set("author", entry.author.as_deref(), None);
         let host = super::manifest::host_architecture();
         set("architecture", options.architecture.as_deref(), Some(host));
         set("os", options.os.as_deref(), Some("linux"));
         let diff_ids: Vec<String> = layers.iter().map(Digest::to_string).collect();
         document["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
-        document["history"] = json!([history.json()]);
-        let _: oci_spec::image::ImageConfiguration = serde_json::from_value(document.clone())
-            .map_err(|error| Error::invalid(format!("{GIVEN} is not valid: {error}")))?;
+        document["history"] = Value::Array(history);
+        config.check().map_err(|error| match (&options.start, base) {
+            (None, Some(_)) => Error::corrupt(format!("{BASE} is not valid: {error}")),
+            _ => Error::invalid(format!("{GIVEN} is not valid: {error}")),
+        })?;
         Ok(config)
+    }
+
+    /// The entries of the history, the oldest first. One without a time gets that of the image,
+    /// or 1970: other tools rely on it.
+    pub fn history(&self) -> Result<Vec<Value>> {
+        let wrong = || Error::corrupt(format!("{BASE} has a history that is no list of objects"));
+        let mut history = match self.document.get("history") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(history) => history.as_array().ok_or_else(wrong)?.clone(),
+        };
+        let created = self.created().map_or_else(|| time_of(0), str::to_owned);
+        for entry in &mut history {
+            let entry = entry.as_object_mut().ok_or_else(wrong)?;
+            if !entry.get("created").is_some_and(Value::is_string) {
+                entry.insert("created".to_owned(), json!(created));
+            }
+        }
+        Ok(history)
+    }
+
+    /// When the image was created, as RFC 3339 has it; `None` if that is not said, or not so.
+    pub fn created(&self) -> Option<&str> {
+        let created = self.document.get("created")?.as_str()?;
+        parse_rfc3339(created).map(|_| created)
+    }
+
+    /// Whether the document is what the image-spec says. Go's programs write `null` for what is
+    /// not there.
+    fn check(&self) -> Result<(), serde_json::Error> {
+        let _: oci_spec::image::ImageConfiguration =
+            serde_json::from_value(without_nulls(&self.document))?;
+        Ok(())
     }
 
     /// The whole document.
@@ -110,7 +166,7 @@ impl ImageConfig {
 }
 
 impl HistoryEntry {
-    fn json(&self) -> Value {
+    fn json(&self, adds_layer: bool) -> Value {
         let mut entry = json!({ "created": time_of(self.created) });
         let texts = [
             ("created_by", &self.created_by),
@@ -122,7 +178,32 @@ impl HistoryEntry {
                 entry[key] = json!(text);
             }
         }
+        if !adds_layer {
+            entry["empty_layer"] = json!(true);
+        }
         entry
+    }
+}
+
+/// Makes the oldest entries such of an empty layer, until the others are not more than `layers`.
+fn limit_layers(history: &mut [Value], layers: usize) {
+    let is_empty = |entry: &Value| entry["empty_layer"].as_bool() == Some(true);
+    let count = history.iter().filter(|entry| !is_empty(entry)).count();
+    let full = history.iter_mut().filter(|entry| !is_empty(entry));
+    for entry in full.take(count.saturating_sub(layers)) {
+        entry["empty_layer"] = json!(true);
+    }
+}
+
+/// The document without what is `null` in its objects.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let there = object.iter().filter(|(_, value)| !value.is_null());
+            there.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(array) => array.iter().map(without_nulls).collect(),
+        other => other.clone(),
     }
 }
 
@@ -139,11 +220,15 @@ pub fn parse_time(text: &str) -> Result<i64> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }
-    OffsetDateTime::parse(text, &Rfc3339).map(OffsetDateTime::unix_timestamp).map_err(|_| {
+    parse_rfc3339(text).ok_or_else(|| {
         Error::invalid(format!(
             "'{text}' is no time: expected one as 2024-05-31T12:00:00Z, or seconds since 1970"
         ))
     })
+}
+
+fn parse_rfc3339(text: &str) -> Option<i64> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
 }
 
 #[cfg(test)]
@@ -176,7 +261,7 @@ mod tests {
         };
         let history =
             HistoryEntry { created: 0, created_by: Some("me".to_owned()), ..Default::default() };
-        let config = ImageConfig::new(&options, &history, &[Digest::of(b"")]).unwrap();
+        let config = ImageConfig::step(None, &options, &history, &[Digest::of(b"")], true).unwrap();
         let expected = json!({
             "os": "plan9", "x": [1], "config": {"Env": ["A=b"]},
             "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "me"}],
@@ -188,7 +273,81 @@ mod tests {
 
         for bad in ["", "[]", "{\"config\":3}", "{\"architecture\":{}}"] {
             let options = ConfigOptions { start: Some(bad.into()), ..Default::default() };
-            assert!(ImageConfig::new(&options, &history, &[]).is_err(), "{bad}");
+            assert!(ImageConfig::step(None, &options, &history, &[], true).is_err(), "{bad}");
+        }
+    }
+
+    fn parse(text: &str) -> ImageConfig {
+        ImageConfig::parse(text.as_bytes(), "it").unwrap()
+    }
+
+    #[test]
+    fn a_step_carries_the_base_on() {
+        let base = parse(
+            r#"{"created":"2020-01-01T00:00:00.5Z","author":"a","architecture":"s390x","os":"linux",
+            "config":{"Env":["A=b"],"ExposedPorts":null,"Cmd":null,"x":12345678901234567890123.50},
+            "rootfs":{"type":"layers","diff_ids":["sha256:00"]},
+            "history":[{"created":"2019-01-01T00:00:00Z","z":1},{"comment":"c","created":null}]}"#,
+        );
+        let entry =
+            HistoryEntry { created: 0, comment: Some("n".to_owned()), ..Default::default() };
+        let layers = [Digest::of(b"1"), Digest::of(b"2")];
+        let config =
+            ImageConfig::step(Some(&base), &ConfigOptions::default(), &entry, &layers, true);
+        let config = String::from_utf8(config.unwrap().to_bytes()).unwrap();
+        let [first, second] = layers;
+        let expected = format!(
+            r#"{{"created":"1970-01-01T00:00:00Z","author":"a","architecture":"s390x","os":"linux",
+            "config":{{"Env":["A=b"],"ExposedPorts":null,"Cmd":null,"x":12345678901234567890123.50}},
+            "rootfs":{{"type":"layers","diff_ids":["{first}","{second}"]}},
+            "history":[{{"created":"2019-01-01T00:00:00Z","z":1,"empty_layer":true}},
+            {{"comment":"c","created":"2020-01-01T00:00:00.5Z"}},
+            {{"created":"1970-01-01T00:00:00Z","comment":"n"}}]}}"#
+        );
+        let lines: Vec<_> = expected.lines().map(str::trim_start).collect();
+        assert_eq!(config, lines.concat());
+
+        // What the caller starts from replaces all but the history.
+        let options = ConfigOptions { start: Some(b"{\"x\":1}".to_vec()), ..Default::default() };
+        let config = ImageConfig::step(Some(&base), &options, &entry, &layers, false).unwrap();
+        assert_eq!(config.document["config"], Value::Null);
+        assert_eq!(config.document["x"].as_u64(), Some(1));
+        assert_eq!(config.document["history"].as_array().unwrap().len(), 3);
+        assert_eq!(config.document["history"][2]["empty_layer"].as_bool(), Some(true));
+    }
+
+    #[test]
+    fn histories() {
+        let layers = |count| vec![Digest::of(b""); count];
+        let entry = HistoryEntry::default();
+        // The base's history, layers, whether one is added; which entries are of empty layers.
+        let cases: [(&str, usize, bool, &[bool]); 9] = [
+            ("null", 1, true, &[false]),
+            ("[]", 1, false, &[true]),
+            ("[{}]", 1, true, &[true, false]),
+            ("[{}]", 1, false, &[false, true]),
+            ("[{},{}]", 3, true, &[false, false, false]),
+            ("[{},{},{}]", 3, true, &[true, false, false, false]),
+            (r#"[{"empty_layer":true},{},{}]"#, 2, true, &[true, true, false, false]),
+            (r#"[{"empty_layer":false},{}]"#, 1, false, &[true, false, true]),
+            ("[{},{}]", 0, false, &[true, true, true]),
+        ];
+        for (history, count, adds_layer, expected) in cases {
+            let base = parse(&format!("{{\"history\":{history}}}"));
+            let options = ConfigOptions::default();
+            let layers = layers(count);
+            let config = ImageConfig::step(Some(&base), &options, &entry, &layers, adds_layer);
+            let history = config.unwrap().history().unwrap();
+            let empty = |entry: &Value| entry["empty_layer"].as_bool().unwrap_or(false);
+            let seen: Vec<_> = history.iter().map(empty).collect();
+            assert_eq!(seen, expected, "{base:?}");
+            assert!(history.iter().all(|entry| entry["created"] == "1970-01-01T00:00:00Z"));
+        }
+        for bad in ["3", "{}", "[1]", "[[]]", "[{\"author\":3}]"] {
+            let base = parse(&format!("{{\"history\":{bad}}}"));
+            let options = ConfigOptions::default();
+            let error = ImageConfig::step(Some(&base), &options, &entry, &layers(1), true);
+            assert_eq!(error.unwrap_err().kind(), crate::ErrorKind::Corrupt, "{bad}");
         }
     }
 }

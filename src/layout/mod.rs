@@ -1,8 +1,10 @@
 //! The OCI image layout: a folder with blobs, an index of tags, and what they refer to.
 //!
 //! OCI image-spec 1.1, image-layout.md. Locks are `flock(2)` on folders of the layout itself, so
-//! that nothing foreign lies in it: exclusive on the layout's folder while `index.json` is
-//! rewritten, shared on `blobs/sha256` as long as somebody adds blobs that no tag refers to yet.
+//! that nothing foreign lies in it. There are two, and whoever takes both takes them in this order:
+//! 1. on `blobs/sha256`: shared as long as somebody adds or relies on blobs that no tag refers to
+//!    yet, exclusive while such blobs are deleted;
+//! 2. on the layout's folder: exclusive while `index.json` is rewritten.
 
 mod config;
 mod index;

@@ -69,10 +69,10 @@ fn clear(layout: &Path) -> Result<()> {
 impl Staging {
     /// Begins with no blobs. Clears what builders left behind that were killed.
     pub fn begin(layout: &Layout) -> Result<Self> {
+        let blobs_lock = layout.lock_blobs()?;
         // Nobody else makes a folder just now, which would not be locked yet.
         let _index_lock = layout.lock()?;
         clear(&layout.path)?;
-        let blobs_lock = layout.lock_blobs()?;
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&layout.path)
