@@ -11,6 +11,7 @@
 pub mod command;
 pub mod layout;
 pub mod mount;
+pub mod overlay;
 pub mod registry;
 pub mod snapshot;
 pub mod tree;
