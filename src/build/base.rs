@@ -56,9 +56,9 @@ impl Base<'_> {
             match (*content, same_path[ino.index()]) {
                 (Content::Base(base), _) => unchanged[ino.index()] = Some(base),
                 (Content::New(size), Some(base)) if self.size(base) == Some(size) => {
-                    if trust_mtime && self.looks_like(base, inode) {
+                    if size == 0 || (trust_mtime && self.looks_like(base, inode)) {
                         unchanged[ino.index()] = Some(base);
-                    } else if size > 0 {
+                    } else {
                         candidates.push(Candidate { ino, base, size });
                     }
                 }
