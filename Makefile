@@ -109,7 +109,7 @@ lint: packages stage check-generated ## check formatting, and what clippy, go ve
 	done
 
 bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)
-	tools/bench $(BENCH)
+	python3 tools/bench $(BENCH)
 
 # Installing
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Measures image builds against other tools.
 
 Every tool packs the same tree, in turn, for some rounds in one run, from a warm page cache to the same
@@ -13,112 +12,19 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-MB = 10**6
-TAG = "bench"
-TOOLS = Path(__file__).resolve().parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", TOOLS.parent / "target")).resolve()
-SHELL = ["bash", "-o", "pipefail", "-c"]
+from measure import MB, SHELL, TAG, TARGET, TOOLS, Case, Verdict, add_programs, print_verdicts, remove
+
 ROUNDS = {"small": 5, "large": 3, "huge": 1}
 
 # What the build may use of memory: a fixed part, and one for what it has to remember.
 MEMORY_FIXED = 256 * MB
 MEMORY_PER_CHUNK = 100
 MEMORY_PER_INODE = 300
-
-
-@dataclass
-class Case:
-    """One command, and the file or folder that it makes."""
-
-    name: str
-    command: list[str]
-    output: Path
-    ours: bool = False  # prints a JSON report of the build
-    runs: list["Run"] = field(default_factory=list)
-    size: int = 0
-    layers: int | None = None
-    report: dict | None = None
-
-    def median(self, what: str) -> float:
-        return statistics.median(getattr(run, what) for run in self.runs)
-
-    def run_once(self) -> None:
-        """Runs the command once more; what it makes stays until the next time."""
-        remove(self.output)
-        run, printed = measure(self.command)
-        self.runs.append(run)
-        self.size = size_of(self.output)
-        self.layers = layer_count(self.output)
-        if self.ours:
-            self.report = json.loads(printed)
-
-
-@dataclass
-class Run:
-    seconds: float
-    cpu: float
-    memory: int  # bytes, of the largest process
-
-
-@dataclass
-class Verdict:
-    what: str
-    value: float
-    limit: float
-    unit: str
-
-    @property
-    def reached(self) -> bool:
-        return self.value <= self.limit
-
-
-def measure(command: list[str]) -> tuple[Run, bytes]:
-    """Runs a command to its end. Its processes' usage comes from wait4, which adds up the time of all of
-    them and knows the resident set of the largest, or of this program (about 20 MB) if that is larger."""
-    os.sync()  # the writes of the one before are not this one's
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        start = time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        if process.returncode != 0:
-            sys.exit(f"bench: {' '.join(command)}: exit status {process.returncode}\n{err.read().decode()}")
-        return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024), out.read()
-
-
-def remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def size_of(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def layer_count(layout: Path) -> int | None:
-    """The number of layers of the one image in an OCI layout; None for what is not a layout."""
-    index = layout / "index.json"
-    if not index.is_file():
-        return None
-    (descriptor,) = json.loads(index.read_bytes())["manifests"]
-    algorithm, digest = descriptor["digest"].split(":")
-    return len(json.loads((layout / "blobs" / algorithm / digest).read_bytes())["layers"])
 
 
 def make_huge_tree(tree: Path, size: int) -> None:
@@ -223,10 +129,7 @@ def print_tables(cases: list[Case], found: list[Verdict]) -> None:
             f"{case.median('cpu'):>9.2f}{memory / MB:>12.0f}{case.size / MB:>10.1f}"
             f"{'' if case.layers is None else case.layers:>8}"
         )
-    print(f"\n{'':<28}{'measured':>10}{'target':>10}")
-    for verdict in found:
-        said = "reached" if verdict.reached else "MISSED"
-        print(f"{verdict.what:<28}{verdict.value:>10.2f}{verdict.limit:>10.2f}  {verdict.unit:<18}{said}")
+    print_verdicts(found)
 
 
 def as_json(args: argparse.Namespace, cases: list[Case], found: list[Verdict]) -> str:
@@ -244,23 +147,21 @@ def as_json(args: argparse.Namespace, cases: list[Case], found: list[Verdict]) -
     return json.dumps({"tree": args.tree, "cases": measured, "targets": targets}, indent=2)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", nargs="?", choices=ROUNDS, default="large")
     parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="pack this tree instead")
     rounds = ", ".join(f"{number} for {tree}" for tree, number in ROUNDS.items())
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default: {rounds}")
     parser.add_argument("--only", action="append", metavar="WORD", help="run the cases with WORD in their names")
     parser.add_argument("--gib", type=int, default=12, help="the size of the huge tree (default: 12)")
-    parser.add_argument("--output", type=Path, default=TARGET / "bench", metavar="DIR", help="where images go")
-    parser.add_argument("--puzzlefs", type=Path, default=TARGET / "release/puzzlefs")
-    parser.add_argument("--reference", type=Path, default=TARGET / "tools/reference/bin/puzzlefs")
+    add_programs(parser)
     parser.add_argument("--json", action="store_true", help="print all that was measured as JSON")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    args = parse_arguments()
+def main(arguments: list[str]) -> None:
+    args = parse_arguments(arguments)
     tree = args.source or make_tree(args.tree, args.gib)
     args.output.mkdir(parents=True, exist_ok=True)
     if os.stat(tree).st_dev != os.stat(args.output).st_dev:
@@ -280,6 +181,3 @@ def main() -> None:
     else:
         print_tables(cases, found)
 
-
-if __name__ == "__main__":
-    main()

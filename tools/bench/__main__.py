@@ -1,0 +1,26 @@
+"""Measures this project beside others: `make bench BENCH='WHAT OPTIONS'`.
+
+  small, large, huge   builds of one tree (default: large)
+  versions             ten versions of a distribution and of an application, as deltas and apart
+  steps                a thousand small deltas, and the delta of one file
+"""
+
+import sys
+
+import images
+import steps
+import versions
+
+BENCHES = {"versions": versions.main, "steps": steps.main}
+
+
+def main() -> None:
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(__doc__.strip())
+        return
+    name, rest = (sys.argv[1], sys.argv[2:]) if sys.argv[1:2] and sys.argv[1] in BENCHES else (None, sys.argv[1:])
+    BENCHES.get(name, images.main)(rest)
+
+
+if __name__ == "__main__":
+    main()
