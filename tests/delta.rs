@@ -561,6 +561,20 @@ fn packs_of_which_little_is_used_are_left_behind() {
     }
 }
 
+/// A pack is not left behind for its chunk index, which may be longer than what it holds.
+#[test]
+fn the_smallest_packs_stay() {
+    let dir = temp_dir();
+    let [lower, upper] = ["lower", "upper"].map(|name| mkdir(&dir.path().join(name)));
+    fs::write(lower.join("file"), "4 by").unwrap();
+    for variant in VARIANTS {
+        let layout = variant.build(&lower, dir.path(), "base", &[]);
+        let made = delta(&layout.image("base"), &upper, &layout, "delta", &[]);
+        assert_eq!(made["bytes"]["moved"], 0, "{}", variant.name());
+        assert_eq!(array(&layers(&layout, "delta"))[1..], array(&layers(&layout, "base"))[1..]);
+    }
+}
+
 /// Steps upon steps do not make ever more layers.
 #[test]
 fn a_thousand_chunks_in_few_layers() {

@@ -415,7 +415,7 @@ impl<'a> Assembler<'a> {
         let mut usage = Vec::with_capacity(ranges.len());
         for (number, ranges) in (0..).zip(&ranges) {
             let used = ranges.iter().map(|range| range.end - range.start).sum();
-            let content = if used == 0 { 0 } else { base.blobs.content_length(number)? };
+            let content = if used == 0 { 0 } else { base.blobs.chunks_length(number)? };
             usage.push(Usage { content, used });
         }
         let new = self.next.blob as usize - ranges.len() + usize::from(self.next.offset > 0);

@@ -139,9 +139,9 @@ impl Blobs {
         Ok(blob)
     }
 
-    /// The length of a blob's content in bytes.
-    pub fn content_length(&self, number: u32) -> Result<u64> {
-        Ok(self.get(number)?.content_length())
+    /// The length of a blob's chunks in bytes, as far as it tells of them; else of its content.
+    pub fn chunks_length(&self, number: u32) -> Result<u64> {
+        self.get(number)?.chunks_length().map_err(|error| self.in_blob(number, error))
     }
 
     /// The chunks that a blob claims to consist of; `None` if it does not tell.

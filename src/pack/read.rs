@@ -79,6 +79,15 @@ impl<R: Readable> PackReader<R> {
         self.content
     }
 
+    /// The length of the content without the chunk index that a raw blob may end with, which only
+    /// the index itself tells from content.
+    pub fn chunks_length(&self) -> Result<u64> {
+        match (&self.frames, self.chunks()?) {
+            (None, Some(chunks)) => Ok(chunks.iter().map(|chunk| u64::from(chunk.length)).sum()),
+            _ => Ok(self.content),
+        }
+    }
+
     /// The number of frames; `None` if the blob is raw.
     pub fn frame_count(&self) -> Option<usize> {
         self.frames.as_ref().map(|frames| frames.len() - 1)
