@@ -18,6 +18,8 @@ pub enum puzzlefs_stage {
     PUZZLEFS_STAGE_EXTRACT = 3,
     /// Checking digests; counted in bytes.
     PUZZLEFS_STAGE_CHECK = 4,
+    /// Deleting what nothing refers to; counted in blobs looked at.
+    PUZZLEFS_STAGE_DELETE = 5,
 }
 
 impl From<Stage> for puzzlefs_stage {
@@ -27,6 +29,7 @@ impl From<Stage> for puzzlefs_stage {
             Stage::Store => Self::PUZZLEFS_STAGE_STORE,
             Stage::Extract => Self::PUZZLEFS_STAGE_EXTRACT,
             Stage::Check => Self::PUZZLEFS_STAGE_CHECK,
+            Stage::Delete => Self::PUZZLEFS_STAGE_DELETE,
         }
     }
 }

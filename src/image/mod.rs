@@ -53,14 +53,7 @@ impl Image {
     }
 
     pub(crate) fn of_manifest(layout: Layout, manifest: Manifest, verify: bool) -> Result<Self> {
-        let config = match manifest.has_empty_config() {
-            true => None,
-            false => {
-                let bytes = layout.read_config(&manifest.config)?;
-                let what = format!("the config {}", manifest.config.digest);
-                Some(ImageConfig::parse(&bytes, &what)?)
-            }
-        };
+        let config = ImageConfig::read(&layout, &manifest)?;
         let metadata = layout.read_blob(&manifest.rootfs, "rootfs")?;
         let rootfs = format::decode(&metadata).map_err(|error| {
             error.context(format_args!("the rootfs {}", manifest.rootfs.digest))

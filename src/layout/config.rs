@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::to_bytes;
+use super::{Layout, Manifest, to_bytes};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -52,6 +52,16 @@ impl ImageConfig {
             return Err(Error::corrupt(format!("{what} is not a JSON object")));
         }
         Ok(ImageConfig { document })
+    }
+
+    /// The configuration of an image; `None` if it has none, as those of the reference
+    /// implementation.
+    pub fn read(layout: &Layout, manifest: &Manifest) -> Result<Option<Self>> {
+        if manifest.has_empty_config() {
+            return Ok(None);
+        }
+        let bytes = layout.read_config(&manifest.config)?;
+        Self::parse(&bytes, &format!("the config {}", manifest.config.digest)).map(Some)
     }
 
     /// The configuration after a step that was made of an image with the configuration `base`, and

@@ -4,8 +4,8 @@
 //! first all are on the disk for good, then all get their names. So a blob is complete or absent,
 //! whenever a builder or the machine dies.
 
-use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -41,8 +41,19 @@ pub struct StagedBlob {
     pub existed: bool,
 }
 
-/// Removes temporary files and folders that nobody holds. The layout is locked.
-fn clear(layout: &Path) -> Result<()> {
+/// What builders left behind that were killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Leftovers {
+    /// Files and folders.
+    pub count: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// Removes temporary files and folders that nobody holds, or only tells of them. The layout is
+/// locked.
+pub(super) fn clear(layout: &Path, dry_run: bool) -> Result<Leftovers> {
+    let mut leftovers = Leftovers::default();
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| Error::io("clear", path, error)
@@ -53,17 +64,37 @@ fn clear(layout: &Path) -> Result<()> {
         if !name.starts_with(PREFIX.as_bytes()) {
             continue;
         }
-        if !path.is_dir() {
-            fs::remove_file(&path).map_err(failed(&path))?;
-            continue;
+        let metadata = fs::symlink_metadata(&path).map_err(failed(&path))?;
+        // The lock stays until the folder is gone.
+        let _lock = match metadata.is_dir() {
+            false => None,
+            true => {
+                let folder = File::open(&path).map_err(failed(&path))?;
+                match folder.try_lock() {
+                    Ok(()) => Some(folder),
+                    Err(TryLockError::WouldBlock) => continue,
+                    Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
+                }
+            }
+        };
+        leftovers.count += 1;
+        leftovers.bytes += bytes(&path, &metadata).map_err(failed(&path))?;
+        match (dry_run, metadata.is_dir()) {
+            (true, _) => Ok(()),
+            (false, true) => fs::remove_dir_all(&path),
+            (false, false) => fs::remove_file(&path),
         }
-        match File::open(&path).map_err(failed(&path))?.try_lock() {
-            Ok(()) => fs::remove_dir_all(&path).map_err(failed(&path))?,
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
-        }
+        .map_err(failed(&path))?;
     }
-    Ok(())
+    Ok(leftovers)
+}
+
+/// The bytes of a file, or of the files in a folder.
+fn bytes(path: &Path, metadata: &Metadata) -> io::Result<u64> {
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    fs::read_dir(path)?.map(|entry| entry?.metadata().map(|metadata| metadata.len())).sum()
 }
 
 impl Staging {
@@ -72,7 +103,7 @@ impl Staging {
         let blobs_lock = layout.lock_blobs()?;
         // Nobody else makes a folder just now, which would not be locked yet.
         let _index_lock = layout.lock()?;
-        clear(&layout.path)?;
+        clear(&layout.path, false)?;
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&layout.path)
