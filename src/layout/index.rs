@@ -59,10 +59,7 @@ impl Index {
 
     /// The descriptor that `name` names, as it is in the document.
     pub(super) fn entry(&self, name: &Name) -> Option<&Value> {
-        self.manifests().iter().find(|value| match name {
-            Name::Tag(tag) => tag_of(value) == Some(tag),
-            Name::Digest(digest) => value["digest"].as_str() == Some(&digest.to_string()),
-        })
+        self.manifests().iter().find(|value| is_named(value, name))
     }
 
     /// The tags, in the order of the index.
@@ -85,12 +82,19 @@ impl Index {
         manifests.insert(first.unwrap_or(manifests.len()), entry);
     }
 
-    /// Takes `tag` away with what it refers to; tells whether it was there.
-    pub fn remove(&mut self, tag: &str) -> bool {
+    /// Takes away the entries that `name` names; tells whether there were any.
+    pub fn remove(&mut self, name: &Name) -> bool {
         let manifests = self.document["manifests"].as_array_mut().expect("checked when parsed");
         let before = manifests.len();
-        manifests.retain(|value| tag_of(value) != Some(tag));
+        manifests.retain(|value| !is_named(value, name));
         manifests.len() < before
+    }
+}
+
+fn is_named(descriptor: &Value, name: &Name) -> bool {
+    match name {
+        Name::Tag(tag) => tag_of(descriptor) == Some(tag),
+        Name::Digest(digest) => descriptor["digest"].as_str() == Some(&digest.to_string()),
     }
 }
 
@@ -148,8 +152,13 @@ mod tests {
         );
         assert_eq!(index.tags().collect::<Vec<_>>(), ["old", "new"]);
         assert_eq!(index.find("old").unwrap().unwrap().size, 3);
-        assert!(index.remove("old") && !index.remove("old"));
+        let tag = Name::Tag("old".to_owned());
+        assert!(index.remove(&tag) && !index.remove(&tag));
         assert_eq!(index.tags().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(index.entries().count(), 2);
+        let digest = Name::Digest("1".repeat(64).parse().unwrap());
+        assert!(index.remove(&digest) && !index.remove(&digest));
+        assert_eq!(index.entries().count(), 1);
     }
 
     #[test]

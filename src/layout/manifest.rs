@@ -139,14 +139,7 @@ impl Manifest {
                         let media_type = media_type::MANIFEST.to_owned();
                         Descriptor { media_type, digest: *digest, size }
                     }
-                    (None, None) => {
-                        let shown = layout.path().display();
-                        return Err(Error::new(
-                            ErrorKind::NotFound,
-                            format!("no image with the digest {digest} in layout '{shown}'"),
-                        )
-                        .with_path(layout.path()));
-                    }
+                    (None, None) => return Err(layout.no_such_digest(digest)),
                 }
             }
         };

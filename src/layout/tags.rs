@@ -132,14 +132,16 @@ impl Layout {
         })
     }
 
-    /// Takes `tag` away. What it referred to stays, until [`gc`](super::gc) deletes what nothing
-    /// refers to any more.
+    /// Takes a tag away; or, with a digest, all entries of the index that refer to it, whether
+    /// they have a tag or not. The blobs stay, until [`gc`](super::gc) deletes those to which
+    /// nothing refers any more.
     ///
-    /// Fails if there is no such tag.
-    pub fn untag(&self, tag: &str) -> Result<()> {
-        self.update_index(|index| match index.remove(tag) {
-            true => Ok(()),
-            false => Err(no_such_tag(self, tag, index.tags())),
+    /// Fails if there is no such entry.
+    pub fn untag(&self, name: &Name) -> Result<()> {
+        self.update_index(|index| match (index.remove(name), name) {
+            (true, _) => Ok(()),
+            (false, Name::Tag(tag)) => Err(no_such_tag(self, tag, index.tags())),
+            (false, Name::Digest(digest)) => Err(self.no_such_digest(digest)),
         })
     }
 
@@ -153,13 +155,15 @@ impl Layout {
         }
     }
 
+    pub(super) fn no_such_digest(&self, digest: &Digest) -> Error {
+        let shown = self.path.display();
+        let message = format!("no image with the digest {digest} in layout '{shown}'");
+        Error::new(ErrorKind::NotFound, message).with_path(&self.path)
+    }
+
     fn entry_of_blob(&self, digest: &Digest) -> Result<Value> {
         let shown = self.path.display();
-        let not_there = || {
-            let message = format!("no image with the digest {digest} in layout '{shown}'");
-            Error::new(ErrorKind::NotFound, message).with_path(&self.path)
-        };
-        let size = self.blob_size(digest)?.ok_or_else(not_there)?;
+        let size = self.blob_size(digest)?.ok_or_else(|| self.no_such_digest(digest))?;
         let no_document = || {
             Error::invalid(format!(
                 "the blob {digest} in layout '{shown}' is neither a manifest nor an index"

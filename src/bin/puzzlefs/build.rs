@@ -37,12 +37,6 @@ fn options(args: &Build) -> Result<BuildOptions, Error> {
             )
         })?),
     };
-    let start = args.config.as_ref().map(|path| {
-        std::fs::read(path).map_err(|error| {
-            let message = format!("cannot read '{}': {error}", path.display());
-            Error::new(ErrorKind::NotFound, message).with_path(path)
-        })
-    });
     Ok(BuildOptions {
         scan: ScanOptions {
             exclude: args.exclude.clone(),
@@ -58,7 +52,7 @@ fn options(args: &Build) -> Result<BuildOptions, Error> {
         },
         pack_size: args.pack_size,
         config: ConfigOptions {
-            start: start.transpose()?,
+            start: crate::config::read(args.config.as_deref())?,
             architecture: args.architecture.clone(),
             os: args.os.clone(),
         },
