@@ -4,7 +4,7 @@
 //! first all are on the disk for good, then all get their names. So a blob is complete or absent,
 //! whenever a builder or the machine dies.
 
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -54,47 +54,47 @@ pub(super) struct Leftovers {
 /// locked.
 pub(super) fn clear(layout: &Path, dry_run: bool) -> Result<Leftovers> {
     let mut leftovers = Leftovers::default();
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error| Error::io("clear", path, error)
-    };
-    for entry in fs::read_dir(layout).map_err(failed(layout))? {
-        let path = entry.map_err(failed(layout))?.path();
+    let failed = |path: &Path, error| Error::io("clear", path, error);
+    for entry in fs::read_dir(layout).map_err(|error| failed(layout, error))? {
+        let path = entry.map_err(|error| failed(layout, error))?.path();
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         if !name.starts_with(PREFIX.as_bytes()) {
             continue;
         }
-        let metadata = fs::symlink_metadata(&path).map_err(failed(&path))?;
-        // The lock stays until the folder is gone.
-        let _lock = match metadata.is_dir() {
-            false => None,
-            true => {
-                let folder = File::open(&path).map_err(failed(&path))?;
-                match folder.try_lock() {
-                    Ok(()) => Some(folder),
-                    Err(TryLockError::WouldBlock) => continue,
-                    Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
-                }
+        match clear_one(&path, dry_run) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                leftovers.count += 1;
+                leftovers.bytes += bytes;
             }
-        };
-        leftovers.count += 1;
-        leftovers.bytes += bytes(&path, &metadata).map_err(failed(&path))?;
-        match (dry_run, metadata.is_dir()) {
-            (true, _) => Ok(()),
-            (false, true) => fs::remove_dir_all(&path),
-            (false, false) => fs::remove_file(&path),
+            // A builder that is done removes its folder without the layout's lock.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&path, error)),
         }
-        .map_err(failed(&path))?;
     }
     Ok(leftovers)
 }
 
-/// The bytes of a file, or of the files in a folder.
-fn bytes(path: &Path, metadata: &Metadata) -> io::Result<u64> {
+/// Removes a temporary file or folder unless somebody holds it; tells how many bytes it had.
+fn clear_one(path: &Path, dry_run: bool) -> io::Result<Option<u64>> {
+    let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
-        return Ok(metadata.len());
+        let removed = if dry_run { Ok(()) } else { fs::remove_file(path) };
+        return removed.map(|()| Some(metadata.len()));
     }
-    fs::read_dir(path)?.map(|entry| entry?.metadata().map(|metadata| metadata.len())).sum()
+    let folder = File::open(path)?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let entries = fs::read_dir(path)?;
+    let bytes: io::Result<u64> =
+        entries.map(|entry| entry?.metadata().map(|metadata| metadata.len())).sum();
+    if !dry_run {
+        fs::remove_dir_all(path)?;
+    }
+    bytes.map(Some)
 }
 
 impl Staging {
