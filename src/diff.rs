@@ -138,6 +138,9 @@ pub fn diff(old: &Image, new: &Image) -> Result<Diff> {
 /// An inode of each image.
 type Pair = (Ino, Ino);
 
+/// What a path names in each image, where it does.
+type Found = (Option<Ino>, Option<Ino>);
+
 fn changes(old: &Image, new: &Image) -> Vec<(PathBuf, Change)> {
     let compare = Compare { old, new, common: common_links(old, new) };
     let mut changes = Vec::new();
@@ -174,9 +177,8 @@ fn links<F>(inode: &Inode<F>) -> u32 {
 }
 
 /// Visits each path of the two images, with the inodes that it names.
-fn walk(old: &Image, new: &Image, mut visit: impl FnMut(&Path, (Option<Ino>, Option<Ino>))) {
-    let below =
-        |found: (Option<Ino>, Option<Ino>)| merge(entries(old, found.0), entries(new, found.1));
+fn walk(old: &Image, new: &Image, mut visit: impl FnMut(&Path, Found)) {
+    let below = |found: Found| merge(entries(old, found.0), entries(new, found.1));
     let mut path = PathBuf::from("/");
     let root = (Some(Ino::ROOT), Some(Ino::ROOT));
     visit(&path, root);
@@ -199,7 +201,7 @@ fn entries(image: &Image, ino: Option<Ino>) -> &[Entry] {
 }
 
 /// The names of two directories, the last one first.
-fn merge(old: &[Entry], new: &[Entry]) -> Vec<(Box<[u8]>, (Option<Ino>, Option<Ino>))> {
+fn merge(old: &[Entry], new: &[Entry]) -> Vec<(Box<[u8]>, Found)> {
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     let mut merged = Vec::new();
     loop {

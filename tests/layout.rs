@@ -102,7 +102,8 @@ fn config_changes_what_it_is_told() {
     on_image(&layout, "config", "v1", &["--tag=base", &start]);
     // The options, and what is another thing then: a pointer into the configuration, and what is
     // there.
-    let cases: &[(&[&str], &[(&str, Value)])] = &[
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, Value)]);
+    let cases: &[Case] = &[
         (
             &["--entrypoint=/a", "--entrypoint", "-b"],
             &[("/config/Entrypoint", json!(["/a", "-b"]))],

@@ -156,7 +156,7 @@ mod tests {
         assert!(index.remove(&tag) && !index.remove(&tag));
         assert_eq!(index.tags().collect::<Vec<_>>(), ["new"]);
         assert_eq!(index.entries().count(), 2);
-        let digest = Name::Digest("1".repeat(64).parse().unwrap());
+        let digest = Name::Digest(crate::digest::Digest::from_hex(&"1".repeat(64)).unwrap());
         assert!(index.remove(&digest) && !index.remove(&digest));
         assert_eq!(index.entries().count(), 1);
     }
