@@ -125,6 +125,10 @@ enum puzzlefs_stage
    * Checking digests; counted in bytes.
    */
   PUZZLEFS_STAGE_CHECK = 4,
+  /**
+   * Deleting what nothing refers to; counted in blobs looked at.
+   */
+  PUZZLEFS_STAGE_DELETE = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -226,6 +230,27 @@ typedef uint32_t puzzlefs_compression;
 #endif // __cplusplus
 
 /**
+ * Bits of `flags` in `puzzlefs_config_options`.
+ */
+enum puzzlefs_config_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * `created` is given.
+   */
+  PUZZLEFS_CONFIG_HAS_CREATED = (1 << 0),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_config_flags puzzlefs_config_flags;
+#else
+typedef uint64_t puzzlefs_config_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * How data is cut into blobs.
  */
 enum puzzlefs_data_layout
@@ -268,6 +293,31 @@ enum puzzlefs_extract_flags
 typedef enum puzzlefs_extract_flags puzzlefs_extract_flags;
 #else
 typedef uint64_t puzzlefs_extract_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `flags` in `puzzlefs_gc_options`.
+ */
+enum puzzlefs_gc_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * `grace` is given.
+   */
+  PUZZLEFS_GC_HAS_GRACE = (1 << 0),
+  /**
+   * Nothing is deleted, only told.
+   */
+  PUZZLEFS_GC_DRY_RUN = (1 << 1),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_gc_flags puzzlefs_gc_flags;
+#else
+typedef uint64_t puzzlefs_gc_flags;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -554,6 +604,138 @@ typedef struct puzzlefs_build_result {
    */
   uint64_t bytes_metadata;
 } puzzlefs_build_result;
+
+/**
+ * What of a configuration is changed. Zeros, but for `size`, leave everything as it is. A number
+ * that a flag must announce is refused without it.
+ *
+ * Strings are UTF-8. All of it is the caller's, and used during the call only.
+ */
+typedef struct puzzlefs_config_options {
+  /**
+   * `sizeof(puzzlefs_config_options)`.
+   */
+  size_t size;
+  /**
+   * Bits of `puzzlefs_config_flags`.
+   */
+  uint64_t flags;
+  /**
+   * The tag under which the result is stored; NULL for the image's own.
+   */
+  const char *tag;
+  /**
+   * Which image, where the tag is that of an index: `OS/ARCHITECTURE[/VARIANT]`; NULL for this
+   * machine's, or the only one.
+   */
+  const char *platform;
+  /**
+   * What is cleared before anything is set, with NULL behind the last: `config.cmd`,
+   * `config.entrypoint`, `config.env`, `config.exposedports`, `config.labels`,
+   * `config.stopsignal`, `config.user`, `config.volume`, `config.workingdir`,
+   * `manifest.annotations`; NULL for nothing.
+   */
+  const char *const *clear;
+  /**
+   * What is executed, with NULL behind the last argument; NULL leaves it as it is.
+   */
+  const char *const *entrypoint;
+  /**
+   * The arguments to the entry point, with NULL behind the last; NULL leaves them as they are.
+   */
+  const char *const *cmd;
+  /**
+   * Variables of the environment to be set, as `NAME=VALUE`, with NULL behind the last; NULL
+   * for none.
+   */
+  const char *const *env;
+  /**
+   * Labels to be set: a key, its value, the next key, its value, and so on, with NULL behind
+   * the last; NULL for none.
+   */
+  const char *const *labels;
+  /**
+   * Volumes to be added: paths, with NULL behind the last; NULL for none.
+   */
+  const char *const *volumes;
+  /**
+   * Ports to be added, as `PORT`, `PORT/tcp` or `PORT/udp`, with NULL behind the last; NULL for
+   * none.
+   */
+  const char *const *exposed_ports;
+  /**
+   * The manifest's annotations to be set, as `labels`.
+   */
+  const char *const *annotations;
+  /**
+   * The user, as `USER[:GROUP]`, by names or numbers; NULL leaves it as it is.
+   */
+  const char *user;
+  /**
+   * The working directory; NULL leaves it as it is.
+   */
+  const char *working_dir;
+  /**
+   * The signal that stops a container; NULL leaves it as it is.
+   */
+  const char *stop_signal;
+  /**
+   * An OCI image configuration to start from instead of the image's, as JSON; the history stays
+   * the image's. It need not end with a NUL. NULL for none.
+   */
+  const uint8_t *config;
+  /**
+   * The length of `config` in bytes.
+   */
+  size_t config_length;
+  /**
+   * The image's architecture, as Go's GOARCH; NULL leaves it as it is.
+   */
+  const char *architecture;
+  /**
+   * The image's operating system, as Go's GOOS; NULL leaves it as it is.
+   */
+  const char *os;
+  /**
+   * Who made the image; NULL leaves it as it is.
+   */
+  const char *author;
+  /**
+   * What made the change, for the history; NULL for `puzzlefs config`.
+   */
+  const char *created_by;
+  /**
+   * A remark for the history; NULL for none.
+   */
+  const char *comment;
+  /**
+   * When the change was made, in seconds since 1970, if `PUZZLEFS_CONFIG_HAS_CREATED`; else the
+   * environment's `SOURCE_DATE_EPOCH`, else when the image was created.
+   */
+  int64_t created;
+} puzzlefs_config_options;
+
+/**
+ * What came out. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_config_result {
+  /**
+   * `sizeof(puzzlefs_config_result)`.
+   */
+  size_t size;
+  /**
+   * The digest of the new manifest: `sha256:` and 64 digits of 0-9a-f.
+   */
+  char digest[72];
+  /**
+   * The fs-verity digest of the new manifest: 64 digits of 0-9a-f.
+   */
+  char verity[72];
+  /**
+   * The size of the new manifest in bytes.
+   */
+  uint64_t manifest_size;
+} puzzlefs_config_result;
 
 /**
  * Something that could not be restored, for want of privileges.
@@ -857,6 +1039,34 @@ typedef struct puzzlefs_xattr {
   char name[256];
 } puzzlefs_xattr;
 
+/**
+ * What is deleted. Zeros, but for `size`, are the defaults. A number that a flag must announce is
+ * refused without it.
+ */
+typedef struct puzzlefs_gc_options {
+  /**
+   * `sizeof(puzzlefs_gc_options)`.
+   */
+  size_t size;
+  /**
+   * Bits of `puzzlefs_gc_flags`.
+   */
+  uint64_t flags;
+  /**
+   * How old a blob must be, in seconds, if `PUZZLEFS_GC_HAS_GRACE`; else an hour. Other tools
+   * put blobs into a layout before they refer to them.
+   */
+  uint64_t grace;
+  /**
+   * Is told of progress, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
+} puzzlefs_gc_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -876,8 +1086,8 @@ const char *puzzlefs_version(void);
  * Frees a string that the library gave to the caller.
  *
  * Parameters:
- * - `string`: one that `puzzlefs_image_inspect` or `puzzlefs_image_readlink` gave, to be freed
- *   once; NULL is fine. Not one that belongs to a handle.
+ * - `string`: one that a function gave whose documentation says so, such as
+ *   `puzzlefs_image_inspect`, to be freed once; NULL is fine. Not one that belongs to a handle.
  *
  * Threads: any.
  *
@@ -929,6 +1139,37 @@ puzzlefs_status puzzlefs_build(const char *rootfs,
                                const struct puzzlefs_build_options *options,
                                struct puzzlefs_build_result *result,
                                struct puzzlefs_error **error);
+
+/**
+ * Changes the configuration of an image, as a step of its history that adds no layer.
+ *
+ * The file system is the same, and everything in configuration, manifest and index that is not
+ * told to change stays, whether the library knows it or not.
+ *
+ * Parameters:
+ * - `image`: the image: `LAYOUT:TAG`, or `LAYOUT@sha256:HEX` if `options` say under which tag the
+ *   result is stored.
+ * - `options`: what is changed; NULL for nothing but the history.
+ * - `result`: what came out, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
+ * sense or an image that is not one of puzzlefs, `PUZZLEFS_ERR_NOT_FOUND` without the image.
+ *
+ * Threads: any. No other thread may change the environment (`setenv`) meanwhile.
+ *
+ * ```c
+ * const char *const entrypoint[] = { "/bin/sh", "-c", NULL };
+ * puzzlefs_config_options options = { .size = sizeof(options), .entrypoint = entrypoint };
+ * if (puzzlefs_config("images:v1", &options, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_config(const char *image,
+                                const struct puzzlefs_config_options *options,
+                                struct puzzlefs_config_result *result,
+                                struct puzzlefs_error **error);
 
 /**
  * The status that the function returned which gave this error.
@@ -1420,6 +1661,141 @@ puzzlefs_status puzzlefs_image_xattr(const struct puzzlefs_image *image,
 puzzlefs_status puzzlefs_image_inspect(const struct puzzlefs_image *image,
                                        char **json,
                                        struct puzzlefs_error **error);
+
+/**
+ * Tells what distinguishes another image from an image, from their metadata alone: paths that are
+ * added, removed or changed, and what the other adds in bytes.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `other`: the other image, which may be in another layout, borrowed.
+ * - `json`: a JSON document, as `puzzlefs diff --json` prints it: UTF-8, without a line feed in
+ *   it. It is an object with a list of `changes`, each with a `path`, a `change` (`added`,
+ *   `removed`, `changed`) and a list `how` (of `type`, `content`, `target`, `device`, `mode`,
+ *   `owner`, `time`, `xattr`, `links`), and with an object `added` of numbers (`blobs`, `data`,
+ *   `metadata`, `bytes`). A path that is not UTF-8 is escaped, and stands as it is in `path_hex`.
+ *   A string that the caller frees with `puzzlefs_string_free`; NULL when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for what is no image.
+ *
+ * Threads: any, also with the same images.
+ *
+ * ```c
+ * char *json;
+ * if (puzzlefs_image_diff(yesterday, today, &json, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * puts(json);
+ * puzzlefs_string_free(json);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_diff(const struct puzzlefs_image *image,
+                                    const struct puzzlefs_image *other,
+                                    char **json,
+                                    struct puzzlefs_error **error);
+
+/**
+ * Makes a tag refer to what another one of the same layout refers to, of whatever kind it is.
+ *
+ * Parameters:
+ * - `image`: what it shall refer to: `LAYOUT:TAG` or `LAYOUT@sha256:HEX`.
+ * - `tag`: the tag; one that is there is moved.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the image,
+ * `PUZZLEFS_ERR_INVALID_INPUT` for a tag that is none.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * if (puzzlefs_tag("images:v1", "latest", &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_tag(const char *image, const char *tag, struct puzzlefs_error **error);
+
+/**
+ * Takes a tag away. What it refers to stays, until `puzzlefs_gc` finds that nothing refers to it
+ * any more.
+ *
+ * Parameters:
+ * - `image`: the tag: `LAYOUT:TAG`; or `LAYOUT@sha256:HEX` for all that the layout's index has of
+ *   that digest, with tags and without.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * if (puzzlefs_untag("images:v1", &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_untag(const char *image, struct puzzlefs_error **error);
+
+/**
+ * Lists what the index of a layout has: also without a tag, and what is no image of puzzlefs.
+ *
+ * Parameters:
+ * - `layout`: the path of the layout.
+ * - `json`: a JSON document, as `puzzlefs tags --json` prints it: UTF-8, without a line feed in
+ *   it. It is a list of objects with `tag` (or `null`), `digest`, `media_type`, `size` of what
+ *   the entry refers to, `kind` (`puzzlefs`, `image`, `index`, `other`, `unreadable`), and
+ *   `bytes` of all blobs (or `null`). A string that the caller frees with
+ *   `puzzlefs_string_free`; NULL when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout,
+ * `PUZZLEFS_ERR_CORRUPT` if its index is damaged.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * char *json;
+ * if (puzzlefs_tags("images", &json, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * puts(json);
+ * puzzlefs_string_free(json);
+ * ```
+ */
+puzzlefs_status puzzlefs_tags(const char *layout, char **json, struct puzzlefs_error **error);
+
+/**
+ * Deletes the blobs of a layout that no entry of its index refers to, directly or not, and what
+ * builders left behind that were killed.
+ *
+ * Waits until no builder is at work in the layout: a thread that builds into it must not wait for
+ * one that is here. Deletes nothing if a document cannot be read that may refer to blobs.
+ *
+ * Parameters:
+ * - `layout`: the path of the layout.
+ * - `options`: what is deleted; NULL for the defaults.
+ * - `json`: a JSON document, as `puzzlefs gc --json` prints it: UTF-8, without a line feed in it.
+ *   It is an object with the digests that were `removed` and their `bytes`; the `blobs` and
+ *   `bytes` that were too `young`; the `count` and `bytes` of the `leftovers`. A string that the
+ *   caller frees with `puzzlefs_string_free`; NULL when it fails. May be NULL if that is of no
+ *   interest.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout,
+ * `PUZZLEFS_ERR_CORRUPT` if a document is missing or damaged, `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: any, also while others build into the layout.
+ *
+ * ```c
+ * puzzlefs_gc_options options = { .size = sizeof(options), .flags = PUZZLEFS_GC_DRY_RUN };
+ * char *json;
+ * if (puzzlefs_gc("images", &options, &json, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * puts(json);
+ * puzzlefs_string_free(json);
+ * ```
+ */
+puzzlefs_status puzzlefs_gc(const char *layout,
+                            const struct puzzlefs_gc_options *options,
+                            char **json,
+                            struct puzzlefs_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

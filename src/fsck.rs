@@ -78,7 +78,12 @@ impl FsckReport {
 /// read, there is no such image, or the caller cancels.
 pub fn fsck(path: &Path, name: Option<&Name>, monitor: &Monitor<'_>) -> Result<FsckReport> {
     let layout = Layout::open(path)?;
-    let mut check = Check { layout: &layout, findings: Vec::new(), blobs: BTreeMap::new() };
+    let mut check = Check {
+        layout: &layout,
+        findings: Vec::new(),
+        blobs: BTreeMap::new(),
+        mentioned: HashSet::new(),
+    };
     let images = match name {
         Some(name) => {
             let (label, descriptor) = named(&layout, name)?;
@@ -146,6 +151,8 @@ struct Check<'a> {
     layout: &'a Layout,
     findings: Vec<Finding>,
     blobs: BTreeMap<Digest, Referenced>,
+    /// What documents mention that are of a kind unknown here.
+    mentioned: HashSet<Digest>,
 }
 
 impl Check<'_> {
@@ -193,6 +200,7 @@ impl Check<'_> {
                 for layers in &found.images {
                     self.note_layers(label, layers);
                 }
+                self.mentioned.extend(found.mentioned);
             }
             Err(error) => self.find(Severity::Error, error.to_string(), [label]),
         }
@@ -389,7 +397,9 @@ impl Check<'_> {
 
     fn count_unreferenced(&self) -> Result<u64> {
         let digests = self.layout.blobs()?;
-        Ok(digests.iter().filter(|digest| !self.blobs.contains_key(digest)).count() as u64)
+        let known =
+            |digest: &Digest| self.blobs.contains_key(digest) || self.mentioned.contains(digest);
+        Ok(digests.iter().filter(|digest| !known(digest)).count() as u64)
     }
 }
 

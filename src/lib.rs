@@ -38,6 +38,8 @@
 pub mod build;
 mod capi;
 pub mod chunk;
+pub mod config;
+pub mod diff;
 pub mod digest;
 pub mod error;
 pub mod extract;

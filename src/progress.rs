@@ -18,6 +18,8 @@ pub enum Stage {
     Extract,
     /// Checking digests; counted in bytes.
     Check,
+    /// Deleting what nothing refers to; counted in blobs looked at.
+    Delete,
 }
 
 /// How far the work is.

@@ -1,6 +1,5 @@
 //! Building images.
 
-use std::collections::BTreeMap;
 use std::ffi::{c_char, c_void};
 use std::mem::size_of;
 
@@ -262,7 +261,9 @@ impl puzzlefs_build_options {
                     architecture: utils::text(self.architecture, "options.architecture")?,
                     os: utils::text(self.os, "options.os")?,
                 },
-                annotations: pairs(utils::texts(self.annotations, "options.annotations")?)?,
+                annotations: utils::pairs(self.annotations, "options.annotations")?
+                    .into_iter()
+                    .collect(),
                 created: utils::given(
                     has(PUZZLEFS_BUILD_HAS_CREATED),
                     self.created,
@@ -303,20 +304,6 @@ impl puzzlefs_build_options {
 
 fn unknown(field: &str, value: u32) -> Error {
     Error::new(ErrorKind::Unsupported, format!("'options.{field}' is {value}, which is not known"))
-}
-
-fn pairs(texts: Vec<String>) -> Result<BTreeMap<String, String>> {
-    let mut pairs = BTreeMap::new();
-    let mut texts = texts.into_iter();
-    while let Some(key) = texts.next() {
-        let value = texts.next().ok_or_else(|| {
-            Error::invalid(format!(
-                "'options.annotations' ends with a key, '{key}', without a value"
-            ))
-        })?;
-        pairs.insert(key, value);
-    }
-    Ok(pairs)
 }
 
 impl From<BuildReport> for puzzlefs_build_result {

@@ -10,10 +10,12 @@
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]
 
 mod build;
+mod config;
 mod error;
 mod extract;
 mod fsck;
 mod image;
+mod layout;
 mod panics;
 mod progress;
 mod ret;
@@ -64,8 +66,8 @@ pub extern "C" fn puzzlefs_version() -> *const c_char {
 /// Frees a string that the library gave to the caller.
 ///
 /// Parameters:
-/// - `string`: one that `puzzlefs_image_inspect` or `puzzlefs_image_readlink` gave, to be freed
-///   once; NULL is fine. Not one that belongs to a handle.
+/// - `string`: one that a function gave whose documentation says so, such as
+///   `puzzlefs_image_inspect`, to be freed once; NULL is fine. Not one that belongs to a handle.
 ///
 /// Threads: any.
 ///

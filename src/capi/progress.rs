@@ -20,6 +20,8 @@ pub enum puzzlefs_stage {
     PUZZLEFS_STAGE_CHECK = 4,
     /// Comparing the files of the source with the base's; counted in bytes.
     PUZZLEFS_STAGE_COMPARE = 5,
+    /// Deleting what nothing refers to; counted in blobs looked at.
+    PUZZLEFS_STAGE_DELETE = 7,
 }
 
 impl From<Stage> for puzzlefs_stage {
@@ -30,6 +32,7 @@ impl From<Stage> for puzzlefs_stage {
             Stage::Store => Self::PUZZLEFS_STAGE_STORE,
             Stage::Extract => Self::PUZZLEFS_STAGE_EXTRACT,
             Stage::Check => Self::PUZZLEFS_STAGE_CHECK,
+            Stage::Delete => Self::PUZZLEFS_STAGE_DELETE,
         }
     }
 }

@@ -92,6 +92,37 @@ pub unsafe fn texts(list: *const *const c_char, name: &str) -> Result<Vec<String
     Ok(texts)
 }
 
+/// As [`texts`], but NULL is no list.
+///
+/// # Safety
+///
+/// As for [`texts`].
+pub unsafe fn optional_texts(
+    list: *const *const c_char,
+    name: &str,
+) -> Result<Option<Vec<String>>> {
+    // SAFETY: the caller promises the same.
+    (!list.is_null()).then(|| unsafe { texts(list, name) }).transpose()
+}
+
+/// A list of texts, as [`texts`], of which each second one belongs to the one before.
+///
+/// # Safety
+///
+/// As for [`texts`].
+pub unsafe fn pairs(list: *const *const c_char, name: &str) -> Result<Vec<(String, String)>> {
+    let mut pairs = Vec::new();
+    // SAFETY: the caller promises the same.
+    let mut texts = unsafe { texts(list, name) }?.into_iter();
+    while let Some(key) = texts.next() {
+        let value = texts.next().ok_or_else(|| {
+            Error::invalid(format!("'{name}' ends with a key, '{key}', without a value"))
+        })?;
+        pairs.push((key, value));
+    }
+    Ok(pairs)
+}
+
 /// Bytes to be read; NULL with a length of 0 are none.
 ///
 /// # Safety
@@ -180,6 +211,16 @@ pub fn chars<const N: usize>(text: &[u8]) -> [c_char; N] {
 pub unsafe fn out<'a, T>(place: *mut T, name: &str) -> Result<&'a mut MaybeUninit<T>> {
     // SAFETY: the caller promises what is needed; a `MaybeUninit` need not be initialised.
     unsafe { place.cast::<MaybeUninit<T>>().as_mut() }.ok_or_else(|| null(name))
+}
+
+/// The place for a result that the caller may do without.
+///
+/// # Safety
+///
+/// As for [`out`].
+pub unsafe fn optional_out<'a, T>(place: *mut T) -> Option<&'a mut MaybeUninit<T>> {
+    // SAFETY: the caller promises the same.
+    unsafe { out(place, "") }.ok()
 }
 
 // Structures that grow

@@ -82,6 +82,11 @@ impl ImageConfig {
         layers: &[Digest],
         adds_layer: bool,
     ) -> Result<Self> {
+        Self::start(base, options)?.into_step(base, options, entry, layers, adds_layer)
+    }
+
+    /// The configuration that a step begins with: the one that is given, else the base's.
+    pub(crate) fn start(base: Option<&ImageConfig>, options: &ConfigOptions) -> Result<Self> {
         for (what, text) in
             [("architecture", &options.architecture), ("operating system", &options.os)]
         {
@@ -89,17 +94,28 @@ impl ImageConfig {
                 return Err(Error::invalid(format!("an empty {what}")));
             }
         }
+        match (&options.start, base) {
+            (Some(bytes), _) => {
+                Self::parse(bytes, GIVEN).map_err(|e| Error::invalid(e.to_string()))
+            }
+            (None, Some(base)) => Ok(base.clone()),
+            (None, None) => Ok(ImageConfig { document: json!({}) }),
+        }
+    }
+
+    /// As [`step`](Self::step), for a configuration that was begun with and changed since.
+    pub(crate) fn into_step(
+        mut self,
+        base: Option<&ImageConfig>,
+        options: &ConfigOptions,
+        entry: &HistoryEntry,
+        layers: &[Digest],
+        adds_layer: bool,
+    ) -> Result<Self> {
         let mut history = base.map_or(Ok(Vec::new()), Self::history)?;
         history.push(entry.json(adds_layer));
         limit_layers(&mut history, layers.len());
-        let mut config = match (&options.start, base) {
-            (Some(bytes), _) => {
-                Self::parse(bytes, GIVEN).map_err(|e| Error::invalid(e.to_string()))?
-            }
-            (None, Some(base)) => base.clone(),
-            (None, None) => ImageConfig { document: json!({}) },
-        };
-        let document = &mut config.document;
+        let document = &mut self.document;
         let mut set = |key: &str, value: Option<&str>, otherwise: Option<&str>| {
             let kept = document.get(key).filter(|kept| !kept.is_null()).is_some();
             let value = value.or(otherwise.filter(|_| !kept));
@@ -115,11 +131,11 @@ impl ImageConfig {
         let diff_ids: Vec<String> = layers.iter().map(Digest::to_string).collect();
         document["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
         document["history"] = Value::Array(history);
-        config.check().map_err(|error| match (&options.start, base) {
+        self.check().map_err(|error| match (&options.start, base) {
             (None, Some(_)) => Error::corrupt(format!("{BASE} is not valid: {error}")),
             _ => Error::invalid(format!("{GIVEN} is not valid: {error}")),
         })?;
-        Ok(config)
+        Ok(self)
     }
 
     /// The entries of the history, the oldest first. One without a time gets that of the image,
@@ -157,6 +173,10 @@ impl ImageConfig {
     /// The whole document.
     pub fn document(&self) -> &Value {
         &self.document
+    }
+
+    pub(crate) fn document_mut(&mut self) -> &mut Value {
+        &mut self.document
     }
 
     /// The document as it is stored.

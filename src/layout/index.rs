@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Descriptor, parse_json, to_bytes};
+use super::{Descriptor, Name, invalid_json, parse_json, to_bytes};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The annotation that holds a tag (OCI image-spec, annotations.md).
@@ -22,8 +22,13 @@ pub struct Index {
 impl Index {
     /// Reads the document; `path` is for messages.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
-        let document: Value = parse_json(bytes, path)?;
-        let _: oci_spec::image::ImageIndex = parse_json(bytes, path)?;
+        let mut document: Value = parse_json(bytes, path)?;
+        // Go's programs may write an empty list so.
+        if let Some(manifests @ Value::Null) = document.get_mut("manifests") {
+            *manifests = json!([]);
+        }
+        let _: oci_spec::image::ImageIndex =
+            serde_json::from_value(document.clone()).map_err(|error| invalid_json(error, path))?;
         match document["schemaVersion"].as_u64() {
             Some(2) => Ok(Index { document }),
             _ => Err(Error::new(
@@ -47,6 +52,16 @@ impl Index {
         self.manifests().iter().map(|value| (tag_of(value), descriptor_of(value)))
     }
 
+    /// The descriptors as they are in the document.
+    pub(super) fn raw_entries(&self) -> impl Iterator<Item = &Value> {
+        self.manifests().iter()
+    }
+
+    /// The descriptor that `name` names, as it is in the document.
+    pub(super) fn entry(&self, name: &Name) -> Option<&Value> {
+        self.manifests().iter().find(|value| is_named(value, name))
+    }
+
     /// The tags, in the order of the index.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.manifests().iter().filter_map(tag_of)
@@ -66,9 +81,24 @@ impl Index {
         manifests.retain(|value| tag_of(value) != Some(tag));
         manifests.insert(first.unwrap_or(manifests.len()), entry);
     }
+
+    /// Takes away the entries that `name` names; tells whether there were any.
+    pub fn remove(&mut self, name: &Name) -> bool {
+        let manifests = self.document["manifests"].as_array_mut().expect("checked when parsed");
+        let before = manifests.len();
+        manifests.retain(|value| !is_named(value, name));
+        manifests.len() < before
+    }
 }
 
-fn tag_of(descriptor: &Value) -> Option<&str> {
+fn is_named(descriptor: &Value, name: &Name) -> bool {
+    match name {
+        Name::Tag(tag) => tag_of(descriptor) == Some(tag),
+        Name::Digest(digest) => descriptor["digest"].as_str() == Some(&digest.to_string()),
+    }
+}
+
+pub(super) fn tag_of(descriptor: &Value) -> Option<&str> {
     descriptor["annotations"][TAG].as_str()
 }
 
@@ -122,6 +152,22 @@ mod tests {
         );
         assert_eq!(index.tags().collect::<Vec<_>>(), ["old", "new"]);
         assert_eq!(index.find("old").unwrap().unwrap().size, 3);
+        let tag = Name::Tag("old".to_owned());
+        assert!(index.remove(&tag) && !index.remove(&tag));
+        assert_eq!(index.tags().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(index.entries().count(), 2);
+        let digest = Name::Digest(crate::digest::Digest::from_hex(&"1".repeat(64)).unwrap());
+        assert!(index.remove(&digest) && !index.remove(&digest));
+        assert_eq!(index.entries().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_list_may_be_null() {
+        let bytes = b"{\"schemaVersion\":2,\"manifests\":null}";
+        let mut index = Index::parse(bytes, Path::new("i")).unwrap();
+        assert_eq!(index.entries().count(), 0);
+        index.set("new", json!({"annotations": null}));
+        assert_eq!(index.tags().collect::<Vec<_>>(), ["new"]);
     }
 
     #[test]
@@ -134,6 +180,7 @@ mod tests {
             "{}",
             "{\"schemaVersion\":1,\"manifests\":[]}",
             "{\"schemaVersion\":2,\"manifests\":{}}",
+            "{\"schemaVersion\":2,\"manifests\":[null]}",
             "{\"schemaVersion\":2}",
             "{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"x\"}]}",
             &deep,

@@ -14,6 +14,10 @@ pub mod media_type {
     pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
     /// An image manifest.
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An image index as Docker has it.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// An image manifest as Docker has it.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// An image configuration.
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// No content at all, as where a configuration is called for that there is not.
@@ -33,7 +37,7 @@ pub const VERITY: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
 pub const PACK_SIZE: &str = "io.puzzlefsoci.libpuzzlefs.pack_size";
 
 /// How deep indexes may be nested in indexes.
-const INDEX_DEPTH: usize = 4;
+pub(super) const INDEX_DEPTH: usize = 4;
 
 /// A manifest as far as it matters here.
 #[derive(Debug, Clone)]
@@ -211,14 +215,7 @@ pub(crate) fn find_document(
                     let media_type = media_type::MANIFEST.to_owned();
                     Descriptor { media_type, digest: *digest, size }
                 }
-                (None, None) => {
-                    let shown = layout.path().display();
-                    return Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!("no image with the digest {digest} in layout '{shown}'"),
-                    )
-                    .with_path(layout.path()));
-                }
+                (None, None) => return Err(layout.no_such_digest(digest)),
             }
         }
     };
@@ -295,52 +292,7 @@ impl BaseManifest {
     }
 }
 
-/// All that a manifest or index refers to, of whatever kind the images are.
-#[derive(Debug, Clone, Default)]
-pub struct ReferencedBlobs {
-    /// Manifests, indexes and configurations.
-    pub documents: Vec<Descriptor>,
-    /// The layers of each image.
-    pub images: Vec<Vec<Descriptor>>,
-}
-
-impl ReferencedBlobs {
-    /// Reads what `descriptor` refers to, and what that refers to.
-    pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self> {
-        let mut found = ReferencedBlobs::default();
-        found.add(layout, descriptor, INDEX_DEPTH)?;
-        Ok(found)
-    }
-
-    fn add(&mut self, layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<()> {
-        if depth == 0 {
-            return Err(too_deep());
-        }
-        match descriptor.media_type.as_str() {
-            media_type::INDEX => {
-                let bytes = layout.read_document(descriptor, "index")?;
-                let index: oci_spec::image::ImageIndex = parse(&bytes, "index", descriptor)?;
-                for entry in index.manifests() {
-                    let entry = Descriptor::of(entry)?;
-                    self.add(layout, &entry, depth - 1)?;
-                    self.documents.push(entry);
-                }
-            }
-            media_type::MANIFEST => {
-                let bytes = layout.read_document(descriptor, "manifest")?;
-                let manifest: ImageManifest = parse(&bytes, "manifest", descriptor)?;
-                self.documents.push(Descriptor::of(manifest.config())?);
-                let layers = manifest.layers().iter().map(Descriptor::of);
-                self.images.push(layers.collect::<Result<_>>()?);
-            }
-            // A kind of document that only its digest can be checked of.
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-fn too_deep() -> Error {
+pub(super) fn too_deep() -> Error {
     Error::corrupt(format!("indexes are nested deeper than {INDEX_DEPTH}"))
 }
 
@@ -368,7 +320,7 @@ pub fn encode(
     to_bytes(&manifest)
 }
 
-fn parse<'a, T: serde::Deserialize<'a>>(
+pub(super) fn parse<'a, T: serde::Deserialize<'a>>(
     bytes: &'a [u8],
     what: &str,
     descriptor: &Descriptor,
@@ -378,7 +330,11 @@ fn parse<'a, T: serde::Deserialize<'a>>(
     })
 }
 
-fn no_such_tag<'a>(layout: &Layout, tag: &str, tags: impl Iterator<Item = &'a str>) -> Error {
+pub(super) fn no_such_tag<'a>(
+    layout: &Layout,
+    tag: &str,
+    tags: impl Iterator<Item = &'a str>,
+) -> Error {
     let has = list(tags.map(str::to_owned).collect());
     let shown = layout.path().display();
     Error::new(

@@ -5,22 +5,30 @@
 //! 1. on `blobs/sha256`: shared as long as somebody adds or relies on blobs that no tag refers to
 //!    yet, exclusive while such blobs are deleted;
 //! 2. on the layout's folder: exclusive while `index.json` is rewritten.
+//!
+//! Whoever waits for the former to be alone holds `blobs` meanwhile, where those who come later
+//! wait a moment.
 
 mod config;
+mod gc;
 mod index;
 mod manifest;
 mod reference;
+mod references;
 mod staging;
+mod tags;
 
 pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
+pub use gc::{GcOptions, GcReport, gc};
 pub use index::{Index, TAG};
 pub(crate) use manifest::BaseManifest;
 pub use manifest::{
-    Manifest, PACK_SIZE, Platform, ReferencedBlobs, encode as encode_manifest, host_architecture,
-    media_type,
+    Manifest, PACK_SIZE, Platform, encode as encode_manifest, host_architecture, media_type,
 };
-pub use reference::{Name, Reference};
+pub use reference::{Name, Reference, check_tag};
+pub use references::ReferencedBlobs;
 pub use staging::{StagedBlob, Staging};
+pub use tags::{EntryKind, TagEntry};
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -266,11 +274,6 @@ impl Layout {
         lock(&self.path, File::lock)
     }
 
-    /// Keeps blobs that no tag refers to from being removed; released when dropped.
-    fn lock_blobs(&self) -> Result<File> {
-        lock(&self.path.join(BLOBS), File::lock_shared)
-    }
-
     /// Replaces a file of the layout at once and for good.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
@@ -329,9 +332,11 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
 }
 
 fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], path: &Path) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Error::corrupt(format!("'{}' is not valid: {error}", path.display())).with_path(path)
-    })
+    serde_json::from_slice(bytes).map_err(|error| invalid_json(error, path))
+}
+
+fn invalid_json(error: serde_json::Error, path: &Path) -> Error {
+    Error::corrupt(format!("'{}' is not valid: {error}", path.display())).with_path(path)
 }
 
 fn to_bytes(value: &Value) -> Vec<u8> {

@@ -69,12 +69,8 @@ impl Reference {
         if after.contains(&b'/') {
             return Err(missing());
         }
-        let tag = std::str::from_utf8(after).ok().filter(|tag| is_tag(tag)).ok_or_else(|| {
-            Error::invalid(format!(
-                "'{}' is no tag: expected 1 to {TAG_MAX} letters, digits and . _ + -, not one of these first",
-                after.escape_ascii()
-            ))
-        })?;
+        let tag = std::str::from_utf8(after).ok().filter(|tag| is_tag(tag));
+        let tag = tag.ok_or_else(|| no_tag(after))?;
         Ok(Reference { layout: layout(before)?, name: Name::Tag(tag.to_owned()) })
     }
 
@@ -93,6 +89,18 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.layout.display(), self.name)
     }
+}
+
+/// Checks that `text` is a tag: what the OCI image-spec (annotations.md) allows, without `/`.
+pub fn check_tag(text: &str) -> Result<()> {
+    if is_tag(text) { Ok(()) } else { Err(no_tag(text.as_bytes())) }
+}
+
+fn no_tag(bytes: &[u8]) -> Error {
+    Error::invalid(format!(
+        "'{}' is no tag: expected 1 to {TAG_MAX} letters, digits and . _ + -, not one of these first",
+        bytes.escape_ascii()
+    ))
 }
 
 fn is_tag(text: &str) -> bool {

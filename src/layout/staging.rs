@@ -5,7 +5,7 @@
 //! whenever a builder or the machine dies.
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -41,29 +41,60 @@ pub struct StagedBlob {
     pub existed: bool,
 }
 
-/// Removes temporary files and folders that nobody holds. The layout is locked.
-fn clear(layout: &Path) -> Result<()> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error| Error::io("clear", path, error)
-    };
-    for entry in fs::read_dir(layout).map_err(failed(layout))? {
-        let path = entry.map_err(failed(layout))?.path();
+/// What builders left behind that were killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Leftovers {
+    /// Files and folders.
+    pub count: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// Removes temporary files and folders that nobody holds, or only tells of them. The layout is
+/// locked.
+pub(super) fn clear(layout: &Path, dry_run: bool) -> Result<Leftovers> {
+    let mut leftovers = Leftovers::default();
+    let failed = |path: &Path, error| Error::io("clear", path, error);
+    for entry in fs::read_dir(layout).map_err(|error| failed(layout, error))? {
+        let path = entry.map_err(|error| failed(layout, error))?.path();
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         if !name.starts_with(PREFIX.as_bytes()) {
             continue;
         }
-        if !path.is_dir() {
-            fs::remove_file(&path).map_err(failed(&path))?;
-            continue;
-        }
-        match File::open(&path).map_err(failed(&path))?.try_lock() {
-            Ok(()) => fs::remove_dir_all(&path).map_err(failed(&path))?,
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(failed(&path)(error)),
+        match clear_one(&path, dry_run) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                leftovers.count += 1;
+                leftovers.bytes += bytes;
+            }
+            // A builder that is done removes its folder without the layout's lock.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&path, error)),
         }
     }
-    Ok(())
+    Ok(leftovers)
+}
+
+/// Removes a temporary file or folder unless somebody holds it; tells how many bytes it had.
+fn clear_one(path: &Path, dry_run: bool) -> io::Result<Option<u64>> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        let removed = if dry_run { Ok(()) } else { fs::remove_file(path) };
+        return removed.map(|()| Some(metadata.len()));
+    }
+    let folder = File::open(path)?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let entries = fs::read_dir(path)?;
+    let bytes: io::Result<u64> =
+        entries.map(|entry| entry?.metadata().map(|metadata| metadata.len())).sum();
+    if !dry_run {
+        fs::remove_dir_all(path)?;
+    }
+    bytes.map(Some)
 }
 
 impl Staging {
@@ -72,7 +103,7 @@ impl Staging {
         let blobs_lock = layout.lock_blobs()?;
         // Nobody else makes a folder just now, which would not be locked yet.
         let _index_lock = layout.lock()?;
-        clear(&layout.path)?;
+        clear(&layout.path, false)?;
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&layout.path)

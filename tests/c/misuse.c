@@ -263,6 +263,97 @@ static void fsck(void)
     puzzlefs_fsck_report_free(report);
 }
 
+/* Everything that can be wrong with a change of the configuration. */
+static void config(void)
+{
+    static const char *const not_utf8[] = { "\xff", NULL };
+    static const char *const unknown[] = { "config.onbuild", NULL };
+    static const char *const lonely[] = { "lonely", NULL };
+    static const char *const empty[] = { "", "x", NULL };
+    static const struct {
+        puzzlefs_status status;
+        const char *text;
+        puzzlefs_config_options options;
+    } cases[] = {
+        { INVALID, "'options.size' is 0", { .flags = 0 } },
+        { INVALID, "at least", { .size = sizeof(puzzlefs_config_options) - 1 } },
+#define SIZED_CONFIG .size = sizeof(puzzlefs_config_options)
+        { UNSUPPORTED, "unknown bits 0x2", { SIZED_CONFIG, .flags = 2 } },
+        { INVALID, "does not say so", { SIZED_CONFIG, .created = 1 } },
+        { INVALID, "'a/b' is no tag", { SIZED_CONFIG, .tag = "a/b" } },
+        { INVALID, "'options.tag' is not UTF-8", { SIZED_CONFIG, .tag = "\xff" } },
+        { INVALID, "is no platform", { SIZED_CONFIG, .platform = "linux" } },
+        { INVALID, "'config.onbuild' is nothing to be cleared", { SIZED_CONFIG, .clear = unknown } },
+        { INVALID, "'options.entrypoint' is not UTF-8", { SIZED_CONFIG, .entrypoint = not_utf8 } },
+        { INVALID, "'options.cmd' is not UTF-8", { SIZED_CONFIG, .cmd = not_utf8 } },
+        { INVALID, "expected NAME=VALUE", { SIZED_CONFIG, .env = lonely } },
+        { INVALID, "'options.labels' ends with a key, 'lonely'", { SIZED_CONFIG, .labels = lonely } },
+        { INVALID, "a label without a key", { SIZED_CONFIG, .labels = empty } },
+        { INVALID, "'options.annotations' ends with a key", { SIZED_CONFIG, .annotations = lonely } },
+        { INVALID, "an annotation without a key", { SIZED_CONFIG, .annotations = empty } },
+        { INVALID, "a volume without a path", { SIZED_CONFIG, .volumes = empty } },
+        { INVALID, "'lonely' is no port", { SIZED_CONFIG, .exposed_ports = lonely } },
+        { INVALID, "'options.user' is not UTF-8", { SIZED_CONFIG, .user = "\xff" } },
+        { INVALID, "'options.config' is NULL", { SIZED_CONFIG, .config_length = 1 } },
+        { INVALID, "not a JSON object", { SIZED_CONFIG, .config = (const uint8_t *)"3", .config_length = 1 } },
+        { INVALID, "an empty architecture", { SIZED_CONFIG, .architecture = "" } },
+    };
+    puzzlefs_config_result result = { .size = sizeof(result) - 1 };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        FAIL(cases[i].status, cases[i].text, puzzlefs_config(v1, &cases[i].options, NULL, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_config(NULL, NULL, NULL, &error));
+    FAIL(INVALID, "names no image", puzzlefs_config("images", NULL, NULL, &error));
+    FAIL(INVALID, "'result.size'", puzzlefs_config(v1, NULL, &result, &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_config("/does/not/exist:v1", NULL, NULL, &error));
+}
+
+static void tags(const char *layout)
+{
+    char *json;
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_tag(NULL, "x", &error));
+    FAIL(INVALID, "'tag' is NULL", puzzlefs_tag(v1, NULL, &error));
+    FAIL(INVALID, "'' is no tag", puzzlefs_tag(v1, "", &error));
+    FAIL(INVALID, "'tag' is not UTF-8", puzzlefs_tag(v1, "\xff", &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_tag("/does/not/exist:v1", "x", &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_untag("/does/not/exist:v1", &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_untag(NULL, &error));
+    FAIL(INVALID, "'layout' is NULL", puzzlefs_tags(NULL, &json, &error));
+    CHECK(json == NULL);
+    FAIL(INVALID, "'json' is NULL", puzzlefs_tags(layout, NULL, &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_tags("/does/not/exist", &json, &error));
+}
+
+static void gc(const char *layout)
+{
+    puzzlefs_gc_options options = { .size = sizeof(options), .flags = 1 << 2 };
+    char *json;
+
+    FAIL(INVALID, "'layout' is NULL", puzzlefs_gc(NULL, NULL, &json, &error));
+    CHECK(json == NULL);
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_gc("/does/not/exist", NULL, NULL, &error));
+    FAIL(UNSUPPORTED, "'options.flags'", puzzlefs_gc(layout, &options, &json, &error));
+    options.flags = 0;
+    options.grace = 1;
+    FAIL(INVALID, "does not say so", puzzlefs_gc(layout, &options, &json, &error));
+    options.size = 1;
+    FAIL(INVALID, "'options.size' is 1", puzzlefs_gc(layout, &options, &json, &error));
+}
+
+static void diff(const puzzlefs_image *image)
+{
+    char *json;
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_diff(NULL, image, &json, &error));
+    CHECK(json == NULL);
+    FAIL(INVALID, "'other' is NULL", puzzlefs_image_diff(image, NULL, &json, &error));
+    FAIL(INVALID, "'json' is NULL", puzzlefs_image_diff(image, image, NULL, &error));
+    SUCCEED(puzzlefs_image_diff(image, image, &json, &error));
+    CHECK(strncmp(json, "{\"changes\":[],", strlen("{\"changes\":[],")) == 0);
+    puzzlefs_string_free(json);
+}
+
 /* What is no such handle is told, as far as it can be. */
 static void handles(puzzlefs_image *image)
 {
@@ -312,6 +403,10 @@ int main(int argc, char **argv)
     read_image(image);
     extract(image);
     fsck();
+    config();
+    tags(argv[2]);
+    gc(argv[2]);
+    diff(image);
     handles(image);
     return 0;
 }

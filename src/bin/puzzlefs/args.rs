@@ -1,8 +1,10 @@
 //! The command line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use puzzlefs::config::Clear;
 use puzzlefs::layout::{Platform, Reference, parse_time};
 use puzzlefs::pack::Compression;
 
@@ -26,6 +28,12 @@ pub enum Command {
     Ls(Ls),
     Cat(Cat),
     Fsck(Fsck),
+    Diff(Diff),
+    Config(Box<Config>),
+    Tag(Tag),
+    Untag(Untag),
+    Tags(Tags),
+    Gc(Gc),
 }
 
 /// Build an image of a directory.
@@ -143,7 +151,7 @@ pub struct BuildOptions {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// An annotation of the manifest. May be given several times.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub annotation: Vec<(String, String)>,
     /// When the image was created: a time as 2024-05-31T12:00:00Z, or seconds since 1970
     /// [default: SOURCE_DATE_EPOCH, else the newest mtime in the tree].
@@ -249,6 +257,157 @@ pub struct Fsck {
     pub quiet: bool,
 }
 
+/// Tell what distinguishes two images, from their metadata alone.
+///
+/// A line is `+ PATH` for what only B has, `- PATH` for what only A has, and `~ PATH (HOW, …)` for
+/// what differs, where HOW is type, content, target, device, mode, owner, time, xattr or links.
+/// What is not printable in a path, and a backslash, is escaped. The last line is what B adds.
+#[derive(ClapArgs)]
+pub struct Diff {
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX.
+    #[arg(value_parser = reference())]
+    pub a: Reference,
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX.
+    #[arg(value_parser = reference())]
+    pub b: Reference,
+    /// Which images of indexes: OS/ARCHITECTURE[/VARIANT] [default: this machine's].
+    #[arg(long, value_parser = Platform::parse)]
+    pub platform: Option<Platform>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Change the configuration of an image.
+///
+/// The result is stored under the image's tag, or under --tag. The history gets an entry. Prints
+/// the digest of the new manifest.
+#[derive(ClapArgs)]
+pub struct Config {
+    #[command(flatten)]
+    pub image: Image,
+    /// Store the result under this tag of the layout.
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// What is executed; for each of its arguments once more. Replaces all of the old.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub entrypoint: Vec<String>,
+    /// The arguments to the entry point, each once more. Replaces all of the old.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmd: Vec<String>,
+    /// Set a variable of the environment. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// Set a label. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub label: Vec<(String, String)>,
+    /// The user: USER[:GROUP], by names or numbers.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The working directory.
+    #[arg(long, value_name = "PATH")]
+    pub workdir: Option<String>,
+    /// The signal that stops a container.
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Add a volume. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    pub volume: Vec<String>,
+    /// Add a port: PORT, PORT/tcp or PORT/udp. May be given several times.
+    #[arg(long, value_name = "PORT", visible_alias = "port")]
+    pub expose: Vec<String>,
+    /// Clear something before anything is set: config.cmd, config.entrypoint, config.env,
+    /// config.exposedports, config.labels, config.stopsignal, config.user, config.volume,
+    /// config.workingdir or manifest.annotations. May be given several times.
+    #[arg(long, value_name = "WHAT", value_parser = Clear::parse)]
+    pub clear: Vec<Clear>,
+    /// The image's architecture, as Go spells it.
+    #[arg(long)]
+    pub architecture: Option<String>,
+    /// The image's operating system, as Go spells it.
+    #[arg(long)]
+    pub os: Option<String>,
+    /// An OCI image configuration to start from instead of the image's, as JSON; the history stays
+    /// the image's.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set an annotation of the manifest. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub annotation: Vec<(String, String)>,
+    /// When the change was made: a time as 2024-05-31T12:00:00Z, or seconds since 1970
+    /// [default: SOURCE_DATE_EPOCH, else when the image was created].
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    pub created: Option<i64>,
+    /// Who made the image.
+    #[arg(long)]
+    pub author: Option<String>,
+    /// What made the change, for the history [default: puzzlefs config].
+    #[arg(long, value_name = "TEXT")]
+    pub created_by: Option<String>,
+    /// A remark for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// Print the new manifest's descriptor as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Make a tag refer to what another one of the layout refers to.
+#[derive(ClapArgs)]
+pub struct Tag {
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX.
+    #[arg(value_parser = reference())]
+    pub image: Reference,
+    /// The new tag.
+    pub tag: String,
+}
+
+/// Take a tag away; or, with a digest, all that the index of the layout has of it.
+///
+/// What it refers to stays, until `puzzlefs gc` finds that nothing refers to it any more.
+#[derive(ClapArgs)]
+pub struct Untag {
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX.
+    #[arg(value_parser = reference())]
+    pub image: Reference,
+}
+
+/// List the tags of a layout.
+///
+/// A line is the tag, the digest, the size of all blobs in bytes, and the kind: puzzlefs, image,
+/// index, other or unreadable. `-` stands for what there is not.
+#[derive(ClapArgs)]
+pub struct Tags {
+    /// The layout.
+    pub layout: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Delete what no tag of a layout refers to, and what killed builders left behind.
+///
+/// Waits until no builder of ours is at work in the layout. Deletes nothing if something cannot be
+/// read that may refer to blobs. Prints the digests of the blobs that are deleted.
+#[derive(ClapArgs)]
+pub struct Gc {
+    /// The layout.
+    pub layout: PathBuf,
+    /// Spare blobs that are younger: a number of seconds, or one with s, m, h or d. Other tools
+    /// may be about to refer to them.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub grace: Duration,
+    /// Delete nothing, and print what would be deleted.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what was deleted as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 /// An image that is read.
 #[derive(ClapArgs)]
 pub struct Image {
@@ -314,13 +473,26 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "too large, or no number".to_owned())
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err("expected a number of seconds, or one with s, m, h or d".to_owned()),
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.map(Duration::from_secs).ok_or_else(|| "too large, or no number".to_owned())
+}
+
 fn owner(text: &str) -> Result<(u32, u32), String> {
     let numbers =
         text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     numbers.ok_or_else(|| "expected two numbers, UID:GID".to_owned())
 }
 
-fn annotation(text: &str) -> Result<(String, String), String> {
+fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
@@ -346,6 +518,13 @@ mod tests {
         assert!(compression("zstd:23").is_err() && compression("gzip").is_err());
         assert_eq!(owner("1:4294967294"), Ok((1, 4_294_967_294)));
         assert!(owner("1").is_err() && owner("a:b").is_err());
-        assert!(annotation("=x").is_err());
+        assert!(pair("=x").is_err());
+        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("2m", 120), ("3h", 10_800)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in ["", "h", "-1", "1w", "1.5h", "1 h", "999999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -78,12 +78,6 @@ pub fn options(args: &args::BuildOptions) -> Result<BuildOptions, Error> {
             )
         })?),
     };
-    let start = args.config.as_ref().map(|path| {
-        std::fs::read(path).map_err(|error| {
-            let message = format!("cannot read '{}': {error}", path.display());
-            Error::new(ErrorKind::NotFound, message).with_path(path)
-        })
-    });
     Ok(BuildOptions {
         base: None,
         trust_mtime: false,
@@ -101,7 +95,7 @@ pub fn options(args: &args::BuildOptions) -> Result<BuildOptions, Error> {
         },
         pack_size: args.pack_size,
         config: ConfigOptions {
-            start: start.transpose()?,
+            start: crate::config::read(args.config.as_deref())?,
             architecture: args.architecture.clone(),
             os: args.os.clone(),
         },

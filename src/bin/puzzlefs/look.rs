@@ -1,18 +1,19 @@
-//! The commands that look at images: inspect, ls, cat, fsck.
+//! The commands that look at images: inspect, ls, cat, fsck, diff.
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use puzzlefs::diff::Change;
 use puzzlefs::image::OpenOptions;
 use puzzlefs::layout::time_of;
 use puzzlefs::progress::Monitor;
 use puzzlefs::tree::{Ino, Kind};
-use puzzlefs::{Error, ErrorKind, fsck, image, inspect};
+use puzzlefs::{Error, ErrorKind, diff, fsck, image, inspect};
 use serde_json::{Value, json};
 
-use crate::args::{Cat, Fsck, Image, Inspect, Ls};
+use crate::args::{Cat, Diff, Fsck, Image, Inspect, Ls};
 use crate::output::{Bar, Failure};
 
 /// Opens the image that was asked for.
@@ -269,4 +270,61 @@ pub fn fsck(args: Fsck) -> Result<ExitCode, Failure> {
         }
     }
     Ok(if found.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub fn diff(args: Diff) -> Result<ExitCode, Failure> {
+    let options = OpenOptions { platform: args.platform, verify: false };
+    let open = |reference| image::Image::open(reference, &options);
+    let found = diff::diff(&open(&args.a)?, &open(&args.b)?)?;
+    if args.json {
+        print_json(&found.to_json())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = BufWriter::new(io::stdout().lock());
+    for (path, change) in &found.changes {
+        let path = escape(path.as_os_str().as_bytes());
+        match change {
+            Change::Added => writeln!(out, "+ {path}")?,
+            Change::Removed => writeln!(out, "- {path}")?,
+            Change::Changed(aspects) => {
+                let aspects: Vec<_> = aspects.iter().map(|aspect| aspect.as_str()).collect();
+                writeln!(out, "~ {path} ({})", aspects.join(", "))?;
+            }
+        }
+    }
+    let (data, metadata) = (found.bytes_data, found.bytes_metadata);
+    writeln!(out, "adds {data} bytes in {} data blobs, {metadata} of metadata", found.blobs)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Text on one line, from which the bytes can be told.
+fn escape(bytes: &[u8]) -> String {
+    let mut escaped = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter.is_control() || letter == '\\' {
+                true => escaped.extend(letter.escape_default()),
+                false => escaped.push(letter),
+            }
+        }
+        escaped.push_str(&chunk.invalid().escape_ascii().to_string());
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_not_printable_is_escaped() {
+        let cases: [(&[u8], &str); 4] = [
+            (b"/plain name", "/plain name"),
+            ("/\u{fc}n\u{ef}".as_bytes(), "/\u{fc}n\u{ef}"),
+            (b"/new\nline\t\x1b\\", "/new\\nline\\t\\u{1b}\\\\"),
+            (b"/\xff\xfe", "/\\xff\\xfe"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(super::escape(bytes), expected);
+        }
+    }
 }

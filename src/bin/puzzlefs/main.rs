@@ -3,8 +3,10 @@
 
 mod args;
 mod build;
+mod config;
 mod extract;
 mod interrupt;
+mod layout;
 mod look;
 mod output;
 
@@ -25,6 +27,12 @@ fn main() -> ExitCode {
         Command::Ls(args) => look::ls(args),
         Command::Cat(args) => look::cat(args),
         Command::Fsck(args) => look::fsck(args),
+        Command::Diff(args) => look::diff(args),
+        Command::Config(args) => config::run(*args),
+        Command::Tag(args) => layout::tag(args),
+        Command::Untag(args) => layout::untag(args),
+        Command::Tags(args) => layout::tags(args),
+        Command::Gc(args) => layout::gc(args),
     };
     match result {
         Ok(code) => code,

@@ -96,6 +96,7 @@ fn style(stage: Stage) -> ProgressStyle {
         Stage::Compare => format!("comparing  {bytes}"),
         Stage::Store => format!("storing    {bytes}"),
         Stage::Extract => format!("extracting {bytes}"),
+        Stage::Delete => "looking at blobs: {pos}/{len}".to_owned(),
         _ => format!("checking   {bytes}"),
     };
     ProgressStyle::with_template(&template).expect("the template is valid").progress_chars("=> ")

@@ -1,0 +1,70 @@
+//! `puzzlefs config`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use puzzlefs::config::{ConfigChange, Configured, configure};
+use puzzlefs::layout::ConfigOptions;
+use puzzlefs::{Error, ErrorKind};
+use serde_json::json;
+
+use crate::args::Config;
+use crate::look;
+use crate::output::Failure;
+
+pub fn run(args: Config) -> Result<ExitCode, Failure> {
+    let change = change(&args)?;
+    let (image, platform) = (&args.image.reference, args.image.platform.as_ref());
+    let Configured { descriptor, verity } =
+        configure(image, platform, args.tag.as_deref(), &change)?;
+    if args.json {
+        look::print_json(&json!({
+            "descriptor": {
+                "mediaType": descriptor.media_type,
+                "digest": descriptor.digest.to_string(),
+                "size": descriptor.size,
+            },
+            "verity": hex::encode(verity),
+        }))?;
+    } else {
+        look::print(&format!("{}\n", descriptor.digest))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a configuration to start from.
+pub fn read(path: Option<&Path>) -> Result<Option<Vec<u8>>, Error> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| {
+            let message = format!("cannot read '{}': {error}", path.display());
+            Error::new(ErrorKind::NotFound, message).with_path(path)
+        })
+    };
+    path.map(read).transpose()
+}
+
+fn change(args: &Config) -> Result<ConfigChange, Error> {
+    let given = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    Ok(ConfigChange {
+        options: ConfigOptions {
+            start: read(args.config.as_deref())?,
+            architecture: args.architecture.clone(),
+            os: args.os.clone(),
+        },
+        clear: args.clear.clone(),
+        entrypoint: given(&args.entrypoint),
+        cmd: given(&args.cmd),
+        env: args.env.clone(),
+        labels: args.label.clone(),
+        user: args.user.clone(),
+        working_dir: args.workdir.clone(),
+        stop_signal: args.stop_signal.clone(),
+        volumes: args.volume.clone(),
+        exposed_ports: args.expose.clone(),
+        annotations: args.annotation.iter().cloned().collect(),
+        created: args.created,
+        author: args.author.clone(),
+        created_by: args.created_by.clone(),
+        comment: args.comment.clone(),
+    })
+}

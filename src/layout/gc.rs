@@ -1,0 +1,219 @@
+//! Deleting what nothing refers to.
+
+use std::collections::HashSet;
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::{BLOBS, Layout, ReferencedBlobs, staging};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::progress::{Monitor, Progress, Stage};
+
+/// What is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GcOptions {
+    /// How old a blob must be: other tools put blobs into a layout before they refer to them, and
+    /// know no lock of ours. An hour by default.
+    pub grace: Duration,
+    /// Whether nothing is deleted, only told.
+    pub dry_run: bool,
+}
+
+impl Default for GcOptions {
+    fn default() -> Self {
+        GcOptions { grace: Duration::from_secs(60 * 60), dry_run: false }
+    }
+}
+
+/// What was deleted, or would have been.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// The blobs that were deleted.
+    pub removed: Vec<Digest>,
+    /// Bytes of these blobs.
+    pub bytes: u64,
+    /// Blobs that nothing refers to, but too young to be deleted.
+    pub young: u64,
+    /// Bytes of these blobs.
+    pub young_bytes: u64,
+    /// Files and folders of builders that were killed, which were deleted.
+    pub leftovers: u64,
+    /// Bytes of these.
+    pub leftover_bytes: u64,
+}
+
+impl GcReport {
+    /// The report as a JSON document.
+    pub fn to_json(&self) -> Value {
+        let removed: Vec<_> = self.removed.iter().map(Digest::to_string).collect();
+        json!({
+            "removed": removed,
+            "bytes": self.bytes,
+            "young": { "blobs": self.young, "bytes": self.young_bytes },
+            "leftovers": { "count": self.leftovers, "bytes": self.leftover_bytes },
+        })
+    }
+}
+
+/// Deletes the blobs of the layout at `path` that no entry of its index refers to, directly or
+/// not, and what builders left behind that were killed.
+///
+/// Waits until no builder is at work in the layout. Deletes nothing if a document cannot be read
+/// that may refer to blobs.
+///
+/// Fails if there is no layout, such a document is missing or damaged, a blob cannot be deleted,
+/// or the caller cancels: what is deleted by then stays so.
+pub fn gc(path: &Path, options: &GcOptions, monitor: &Monitor<'_>) -> Result<GcReport> {
+    let layout = Layout::open(path)?;
+    let _lock = layout.lock_blobs_alone(monitor)?;
+    let kept = referenced(&layout, monitor).map_err(|error| {
+        error.context("nothing is deleted, since it is not known what is still referred to")
+    })?;
+    let leftovers = layout.clear(options.dry_run)?;
+    let mut report = GcReport {
+        leftovers: leftovers.count,
+        leftover_bytes: leftovers.bytes,
+        ..GcReport::default()
+    };
+    let blobs = layout.blobs()?;
+    let total = blobs.len() as u64;
+    let now = SystemTime::now();
+    for (done, digest) in (1..).zip(blobs) {
+        if !kept.contains(&digest) {
+            report.remove(&layout, digest, now, options)?;
+        }
+        monitor.report(Progress { stage: Stage::Delete, done, total })?;
+    }
+    Ok(report)
+}
+
+/// The digests of all blobs that the index refers to, directly or not.
+fn referenced(layout: &Layout, monitor: &Monitor<'_>) -> Result<HashSet<Digest>> {
+    let mut kept = HashSet::new();
+    let mut found = ReferencedBlobs::default();
+    for (_, descriptor) in layout.index()?.entries() {
+        let descriptor = descriptor?;
+        found.add(layout, &descriptor)?;
+        kept.insert(descriptor.digest);
+        monitor.count(Stage::Delete, 0)?;
+    }
+    let layers = found.images.iter().flatten();
+    kept.extend(layers.chain(&found.documents).map(|descriptor| descriptor.digest));
+    kept.extend(found.mentioned);
+    Ok(kept)
+}
+
+impl GcReport {
+    /// Removes a blob that nothing refers to, unless it is too young.
+    fn remove(
+        &mut self,
+        layout: &Layout,
+        digest: Digest,
+        now: SystemTime,
+        options: &GcOptions,
+    ) -> Result<()> {
+        let path = layout.blob_path(&digest);
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            // Another tool deletes too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("look at the blob", path, error)),
+        };
+        // Nobody's blob.
+        if metadata.is_dir() {
+            return Ok(());
+        }
+        if age(&metadata, now) < options.grace {
+            self.young += 1;
+            self.young_bytes += metadata.len();
+            return Ok(());
+        }
+        if !options.dry_run {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("delete the blob", path, error));
+                }
+                _ => {}
+            }
+        }
+        self.removed.push(digest);
+        self.bytes += metadata.len();
+        Ok(())
+    }
+}
+
+/// How long ago the file, or what is known of it, was changed last. An mtime may be a made-up one,
+/// such as that of a file that was copied with its times.
+fn age(metadata: &Metadata, now: SystemTime) -> Duration {
+    use std::os::unix::fs::MetadataExt;
+    let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+    let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, metadata.ctime_nsec() as u32);
+    let modified = metadata.modified().unwrap_or(changed);
+    now.duration_since(changed.max(modified)).unwrap_or_default()
+}
+
+/// How long a newcomer lets somebody go first who waits to be alone.
+const COURTESY: Duration = Duration::from_secs(1);
+/// How long to wait before a lock is tried again.
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Layout {
+    /// Keeps blobs that no tag refers to from being removed; released when dropped.
+    pub(crate) fn lock_blobs(&self) -> Result<File> {
+        // Builders that come one after the other without a gap would keep a collector from its
+        // turn for ever. It holds the door; but a builder that waits may be the one that the
+        // collector waits for, so nobody waits there for long.
+        let door = self.door()?;
+        for _ in 0..COURTESY.as_millis() / PAUSE.as_millis() {
+            if try_lock(&door, &self.path, File::try_lock_shared)? {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        super::lock(&self.path.join(BLOBS), File::lock_shared)
+    }
+
+    /// Waits until nobody relies on blobs that no tag refers to, and keeps others from doing so.
+    fn lock_blobs_alone(&self, monitor: &Monitor<'_>) -> Result<[File; 2]> {
+        let path = self.path.join(BLOBS);
+        let blobs = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let door = self.door()?;
+        while !try_lock(&door, &self.path, File::try_lock)? {
+            monitor.count(Stage::Delete, 0)?;
+            std::thread::sleep(PAUSE);
+        }
+        while !try_lock(&blobs, &path, File::try_lock)? {
+            monitor.count(Stage::Delete, 0)?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok([blobs, door])
+    }
+
+    fn door(&self) -> Result<File> {
+        let path = self.path.join("blobs");
+        File::open(&path).map_err(|error| Error::io("open", &path, error))
+    }
+
+    /// Removes what builders left behind that were killed.
+    fn clear(&self, dry_run: bool) -> Result<staging::Leftovers> {
+        let _lock = self.lock()?;
+        staging::clear(&self.path, dry_run)
+    }
+}
+
+fn try_lock(
+    file: &File,
+    path: &Path,
+    how: impl Fn(&File) -> std::result::Result<(), TryLockError>,
+) -> Result<bool> {
+    match how(file) {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+    }
+}

@@ -1,0 +1,186 @@
+//! The tags of a layout, whatever they refer to.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::manifest::{media_type, no_such_tag};
+use super::{DOCUMENT_MAX, Descriptor, Index, Layout, Name, ReferencedBlobs, check_tag};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What an entry of the index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A puzzlefs image.
+    Puzzlefs,
+    /// Another image, or an artifact that is stored as one.
+    Image,
+    /// An index of images.
+    Index,
+    /// Anything else.
+    Other,
+    /// It cannot be read: something is missing or damaged.
+    Unreadable,
+}
+
+impl EntryKind {
+    /// The kind as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EntryKind::Puzzlefs => "puzzlefs",
+            EntryKind::Image => "image",
+            EntryKind::Index => "index",
+            EntryKind::Other => "other",
+            EntryKind::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// An entry of a layout's index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagEntry {
+    /// The tag; an entry may have none.
+    pub tag: Option<String>,
+    /// The digest of what it refers to, which need not be a SHA-256.
+    pub digest: String,
+    /// The media type of what it refers to.
+    pub media_type: String,
+    /// The size of what it refers to in bytes: of a manifest, say.
+    pub size: u64,
+    /// What it refers to.
+    pub kind: EntryKind,
+    /// The size of all blobs that it needs, each counted once, by what their descriptors say;
+    /// `None` if it cannot be read.
+    pub bytes: Option<u64>,
+}
+
+impl TagEntry {
+    fn of(layout: &Layout, value: &Value, descriptor: Result<Descriptor>) -> Self {
+        let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        let blobs = descriptor.and_then(|descriptor| {
+            ReferencedBlobs::read(layout, &descriptor).map(|blobs| (descriptor, blobs))
+        });
+        let (kind, bytes) = match blobs {
+            Ok((descriptor, blobs)) => {
+                (kind(&descriptor, &blobs), Some(bytes(&descriptor, &blobs)))
+            }
+            Err(_) => (EntryKind::Unreadable, None),
+        };
+        TagEntry {
+            tag: super::index::tag_of(value).map(str::to_owned),
+            digest: text("digest"),
+            media_type: text("mediaType"),
+            size: value["size"].as_u64().unwrap_or(0),
+            kind,
+            bytes,
+        }
+    }
+
+    /// The entry as a JSON document.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "tag": self.tag,
+            "digest": self.digest,
+            "media_type": self.media_type,
+            "size": self.size,
+            "kind": self.kind.as_str(),
+            "bytes": self.bytes,
+        })
+    }
+}
+
+fn kind(descriptor: &Descriptor, blobs: &ReferencedBlobs) -> EntryKind {
+    let first = blobs.images.first().and_then(|layers| layers.first());
+    match descriptor.media_type.as_str() {
+        media_type::INDEX | media_type::DOCKER_LIST => EntryKind::Index,
+        media_type::MANIFEST if first.is_some_and(|l| l.media_type == media_type::ROOTFS) => {
+            EntryKind::Puzzlefs
+        }
+        media_type::MANIFEST | media_type::DOCKER_MANIFEST => EntryKind::Image,
+        _ => EntryKind::Other,
+    }
+}
+
+fn bytes(descriptor: &Descriptor, blobs: &ReferencedBlobs) -> u64 {
+    let all = blobs.images.iter().flatten().chain(&blobs.documents).chain([descriptor]);
+    let sizes: BTreeMap<Digest, u64> = all.map(|blob| (blob.digest, blob.size)).collect();
+    sizes.into_values().fold(0, u64::saturating_add)
+}
+
+impl Layout {
+    /// All entries of the index, in its order: also those without a tag, and of what is no image
+    /// of puzzlefs.
+    pub fn tags(&self) -> Result<Vec<TagEntry>> {
+        let index = self.index()?;
+        let entries = index.raw_entries().zip(index.entries());
+        Ok(entries.map(|(value, (_, descriptor))| TagEntry::of(self, value, descriptor)).collect())
+    }
+
+    /// Makes `tag` refer to what `name` refers to, instead of what it referred to. Of an entry of
+    /// the index all but its tag is carried over: annotations, platform and what else there is.
+    ///
+    /// Fails if the tag is not valid, or there is nothing called `name`.
+    pub fn tag(&self, name: &Name, tag: &str) -> Result<()> {
+        check_tag(tag)?;
+        // A blob that no tag refers to yet must not go meanwhile.
+        let _blobs_lock = self.lock_blobs()?;
+        self.update_index(|index| {
+            let entry = self.entry(index, name)?;
+            index.set(tag, entry);
+            Ok(())
+        })
+    }
+
+    /// Takes a tag away; or, with a digest, all entries of the index that refer to it, whether
+    /// they have a tag or not. The blobs stay, until [`gc`](super::gc) deletes those to which
+    /// nothing refers any more.
+    ///
+    /// Fails if there is no such entry.
+    pub fn untag(&self, name: &Name) -> Result<()> {
+        self.update_index(|index| match (index.remove(name), name) {
+            (true, _) => Ok(()),
+            (false, Name::Tag(tag)) => Err(no_such_tag(self, tag, index.tags())),
+            (false, Name::Digest(digest)) => Err(self.no_such_digest(digest)),
+        })
+    }
+
+    /// The entry of the index for `name`, or one that could be there: a manifest or an index in
+    /// the layout can be named by its digest.
+    pub(crate) fn entry(&self, index: &Index, name: &Name) -> Result<Value> {
+        match (index.entry(name), name) {
+            (Some(entry), _) => Ok(entry.clone()),
+            (None, Name::Tag(tag)) => Err(no_such_tag(self, tag, index.tags())),
+            (None, Name::Digest(digest)) => self.entry_of_blob(digest),
+        }
+    }
+
+    pub(super) fn no_such_digest(&self, digest: &Digest) -> Error {
+        let shown = self.path.display();
+        let message = format!("no image with the digest {digest} in layout '{shown}'");
+        Error::new(ErrorKind::NotFound, message).with_path(&self.path)
+    }
+
+    fn entry_of_blob(&self, digest: &Digest) -> Result<Value> {
+        let shown = self.path.display();
+        let size = self.blob_size(digest)?.ok_or_else(|| self.no_such_digest(digest))?;
+        let no_document = || {
+            Error::invalid(format!(
+                "the blob {digest} in layout '{shown}' is neither a manifest nor an index"
+            ))
+            .with_path(self.blob_path(digest))
+        };
+        if size > DOCUMENT_MAX {
+            return Err(no_document());
+        }
+        let mut descriptor =
+            Descriptor { media_type: media_type::MANIFEST.to_owned(), digest: *digest, size };
+        let bytes = self.read_document(&descriptor, "manifest")?;
+        let document: Value = serde_json::from_slice(&bytes).map_err(|_| no_document())?;
+        let kinds = [("layers", media_type::MANIFEST), ("manifests", media_type::INDEX)];
+        let kind = kinds.into_iter().find(|(key, _)| document.get(key).is_some());
+        let (_, otherwise) = kind.ok_or_else(no_document)?;
+        descriptor.media_type = document["mediaType"].as_str().unwrap_or(otherwise).to_owned();
+        Ok(descriptor.json())
+    }
+}
