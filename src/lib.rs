@@ -42,6 +42,7 @@ pub mod config;
 pub mod diff;
 pub mod digest;
 pub mod error;
+pub mod export;
 pub mod extract;
 pub mod format;
 pub mod fsck;

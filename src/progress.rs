@@ -14,6 +14,8 @@ pub enum Stage {
     Compare,
     /// Reading the files of the source and storing their content; counted in bytes.
     Store,
+    /// Reading the layers of an ordinary image; counted in bytes as they are stored.
+    Unpack,
     /// Writing files out; counted in bytes.
     Extract,
     /// Checking digests; counted in bytes.

@@ -6,6 +6,7 @@
 //! chunks refer to the base's packs where those hold them, and go into new packs where not.
 
 mod base;
+mod convert;
 mod parent;
 mod pipeline;
 mod repack;
@@ -31,6 +32,7 @@ use crate::source::{ScanOptions, Source};
 use crate::sys::thread::threads;
 use crate::tree::Tree;
 
+pub use convert::{ConvertOptions, convert};
 use parent::Parent;
 use step::{Origin, Packs, Step, StepOptions, step};
 
@@ -237,7 +239,8 @@ impl<'a> Job<'a> {
         let step_options = options.step(parent.and_then(|parent| parent.pack_size))?;
         let step = step(source, from.as_ref(), &step_options, &mut staging, monitor)?;
         let history = options.history(self.created_by, created);
-        let written = write(&step, parent, options, &history, &mut staging)?;
+        let is_new = is_new(parent);
+        let written = write(&step, parent, options, &history, is_new, &mut staging)?;
         staging.commit()?;
         layout.update_index(|index| {
             index.set(self.target.tag()?, written.manifest.json());
@@ -335,10 +338,12 @@ impl BuildOptions {
         }
     }
 
+    fn given_time(&self) -> Result<Option<i64>> {
+        self.created.map_or_else(source_date_epoch, |given| Ok(Some(given)))
+    }
+
     fn created<F>(&self, tree: &Tree<F>) -> Result<i64> {
-        if let Some(created) =
-            self.created.map_or_else(source_date_epoch, |given| Ok(Some(given)))?
-        {
+        if let Some(created) = self.given_time()? {
             return Ok(created);
         }
         let newest = tree.inodes().iter().map(|inode| inode.metadata.mtime.seconds).max();
@@ -357,6 +362,12 @@ pub fn source_date_epoch() -> Result<Option<i64>> {
     }
 }
 
+/// Whether any of an image's layers is not one of its parent.
+fn is_new(parent: Option<&Parent>) -> impl Fn(&[Digest]) -> bool + use<> {
+    let before = parent.map(Parent::layers).unwrap_or_default();
+    move |layers| layers.iter().any(|layer| !before.contains(layer))
+}
+
 struct Written {
     manifest: Descriptor,
     verity: [u8; 32],
@@ -372,6 +383,7 @@ fn write(
     parent: Option<&Parent>,
     options: &BuildOptions,
     history: &HistoryEntry,
+    adds_layer: impl Fn(&[Digest]) -> bool,
     staging: &mut Staging,
 ) -> Result<Written> {
     let (mut stored, mut shared) = (0, 0);
@@ -385,10 +397,8 @@ fn write(
     let rootfs = put(&metadata, media_type::ROOTFS)?;
     let data: Vec<_> = step.data.iter().map(|data| data.descriptor.clone()).collect();
     let layers: Vec<_> = std::iter::once(&rootfs).chain(&data).map(|layer| layer.digest).collect();
-    let before = parent.map(Parent::layers).unwrap_or_default();
-    let adds_layer = layers.iter().any(|layer| !before.contains(layer));
     let base = parent.and_then(|parent| parent.config.as_ref());
-    let config = ImageConfig::step(base, &options.config, history, &layers, adds_layer)?;
+    let config = ImageConfig::step(base, &options.config, history, &layers, adds_layer(&layers))?;
     let config = put(&config.to_bytes(), media_type::CONFIG)?;
     let mut annotations = parent.map(|parent| parent.annotations.clone()).unwrap_or_default();
     annotations.remove(PACK_SIZE);

@@ -84,6 +84,17 @@ pub struct Stats {
     pub bytes_moved: u64,
 }
 
+impl Stats {
+    /// Adds what an earlier step of the same build did.
+    pub fn add(&mut self, earlier: &Stats) {
+        self.chunks += earlier.chunks;
+        self.new_chunks += earlier.new_chunks;
+        self.bytes_read += earlier.bytes_read;
+        self.bytes_new += earlier.bytes_new;
+        self.bytes_moved += earlier.bytes_moved;
+    }
+}
+
 /// What is stored.
 pub struct Content<'a, S> {
     pub source: &'a S,

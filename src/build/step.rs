@@ -194,11 +194,20 @@ impl Available<'_> {
         base: usize,
         monitor: &Monitor<'_>,
     ) -> Result<(StoredPack, Origin)> {
-        let (pack, made) = match self.from.filter(|_| at < base) {
-            Some(from) => (from.take(at as u32, self.staging, monitor)?, Origin::Copied),
-            None => (self.packs[at - base], Origin::New),
+        let Some(from) = self.from.filter(|_| at < base) else {
+            let pack = self.packs[at - base];
+            return Ok((pack, if pack.existed { Origin::Present } else { Origin::New }));
         };
-        Ok((pack, if pack.existed { Origin::Present } else { made }))
+        // An earlier step of the same build may have made it.
+        let digest = &from.base.rootfs.blobs[at].digest;
+        let is_staged = self.staging.is_staged(digest);
+        let pack = from.take(at as u32, self.staging, monitor)?;
+        let origin = match pack.existed {
+            true if is_staged => Origin::New,
+            true => Origin::Present,
+            false => Origin::Copied,
+        };
+        Ok((pack, origin))
     }
 }
 

@@ -20,6 +20,8 @@ pub enum puzzlefs_stage {
     PUZZLEFS_STAGE_CHECK = 4,
     /// Comparing the files of the source with the base's; counted in bytes.
     PUZZLEFS_STAGE_COMPARE = 5,
+    /// Reading the layers of an ordinary image; counted in bytes as they are stored.
+    PUZZLEFS_STAGE_UNPACK = 6,
     /// Deleting what nothing refers to; counted in blobs looked at.
     PUZZLEFS_STAGE_DELETE = 7,
 }
@@ -29,6 +31,7 @@ impl From<Stage> for puzzlefs_stage {
         match stage {
             Stage::Scan => Self::PUZZLEFS_STAGE_SCAN,
             Stage::Compare => Self::PUZZLEFS_STAGE_COMPARE,
+            Stage::Unpack => Self::PUZZLEFS_STAGE_UNPACK,
             Stage::Store => Self::PUZZLEFS_STAGE_STORE,
             Stage::Extract => Self::PUZZLEFS_STAGE_EXTRACT,
             Stage::Check => Self::PUZZLEFS_STAGE_CHECK,

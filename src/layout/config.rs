@@ -162,6 +162,30 @@ impl ImageConfig {
         parse_rfc3339(created).map(|_| created)
     }
 
+    /// When the image was created, in seconds since 1970; `None` if that is not said, or not so.
+    pub(crate) fn created_time(&self) -> Option<i64> {
+        self.created().and_then(parse_rfc3339)
+    }
+
+    /// The digests of the layers when they are not compressed.
+    pub(crate) fn diff_ids(&self) -> Result<Vec<Digest>> {
+        let wrong = || Error::corrupt(format!("{BASE} has no list of diff IDs that are SHA-256"));
+        let ids = self.document["rootfs"]["diff_ids"].as_array().ok_or_else(wrong)?;
+        let parse = |id: &Value| id.as_str().and_then(|id| id.parse().ok()).ok_or_else(wrong);
+        ids.iter().map(parse).collect()
+    }
+
+    /// The same configuration, no entry of whose history stands for a layer.
+    pub(crate) fn without_layers(&self) -> Result<Self> {
+        let mut history = self.history()?;
+        for entry in &mut history {
+            entry["empty_layer"] = json!(true);
+        }
+        let mut config = self.clone();
+        config.document["history"] = Value::Array(history);
+        Ok(config)
+    }
+
     /// Whether the document is what the image-spec says. Go's programs write `null` for what is
     /// not there.
     fn check(&self) -> Result<(), serde_json::Error> {

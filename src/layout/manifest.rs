@@ -195,7 +195,7 @@ impl Manifest {
 
 /// The manifest document of an image, of whatever kind, that `name` refers to; where that is an
 /// index, the one of `platform`, or the only one.
-pub(crate) fn find_document(
+fn find_document(
     layout: &Layout,
     name: &Name,
     platform: Option<&Platform>,
@@ -228,7 +228,7 @@ fn resolve(
     platform: Option<&Platform>,
     depth: usize,
 ) -> Result<(Descriptor, ImageManifest)> {
-    if descriptor.media_type != media_type::INDEX {
+    if ![media_type::INDEX, media_type::DOCKER_LIST].contains(&descriptor.media_type.as_str()) {
         let bytes = layout.read_document(&descriptor, "manifest")?;
         let manifest = parse(&bytes, "manifest", &descriptor)?;
         return Ok((descriptor, manifest));
@@ -261,6 +261,29 @@ fn resolve(
         }
     };
     resolve(layout, Descriptor::of(chosen)?, platform, depth - 1)
+}
+
+/// What is converted of an ordinary image's manifest.
+pub(crate) struct SourceManifest {
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl SourceManifest {
+    /// As [`Manifest::find`], of an image of any kind.
+    pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
+        let (descriptor, manifest) = find_document(layout, name, platform)?;
+        if manifest.schema_version() != 2 {
+            let message = format!("the manifest {} is not of schemaVersion 2", descriptor.digest);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(SourceManifest {
+            config: Descriptor::of(manifest.config())?,
+            layers: manifest.layers().iter().map(Descriptor::of).collect::<Result<_>>()?,
+            annotations: manifest.annotations().clone().unwrap_or_default().into_iter().collect(),
+        })
+    }
 }
 
 /// The manifest of an image to start from, which may have no layers yet, as the ones that umoci

@@ -21,7 +21,7 @@ mod tags;
 pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
 pub use gc::{GcOptions, GcReport, gc};
 pub use index::{Index, TAG};
-pub(crate) use manifest::BaseManifest;
+pub(crate) use manifest::{BaseManifest, SourceManifest};
 pub use manifest::{
     Manifest, PACK_SIZE, Platform, encode as encode_manifest, host_architecture, media_type,
 };

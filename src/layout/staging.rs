@@ -141,7 +141,12 @@ impl Staging {
 
     /// Whether the layout has a blob of this size, or gets it.
     pub fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
-        Ok(self.layout.blob_size(digest)? == Some(size) || self.path(digest).exists())
+        Ok(self.layout.blob_size(digest)? == Some(size) || self.is_staged(digest))
+    }
+
+    /// Whether the blob is here and no part of the layout yet.
+    pub fn is_staged(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
     }
 
     /// Adds a blob of the content of `file`, whose digest was checked; shares the space with it

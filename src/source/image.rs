@@ -3,6 +3,7 @@
 use super::{Content, Contents, Opener, ScanOptions, Source};
 use crate::chunk::Extent;
 use crate::error::{Error, Result};
+use crate::format::file_size;
 use crate::image::{Blobs, Image};
 use crate::tree::{Ino, Tree};
 
@@ -19,7 +20,8 @@ impl<'a> ImageSource<'a> {
     ///
     /// Fails if a pattern of the options is not valid.
     pub fn new(image: &'a Image, options: &ScanOptions) -> Result<Self> {
-        let (tree, origins) = options.filter(image.tree())?;
+        let (tree, origins) =
+            options.filter(image.tree(), |extents| Content::New(file_size(extents)))?;
         Ok(ImageSource { image, tree, origins })
     }
 }

@@ -4,6 +4,7 @@ pub mod directory;
 pub mod image;
 pub mod overlay;
 mod select;
+pub(crate) mod tar;
 
 pub use select::ScanOptions;
 

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::Content;
-use crate::chunk::Extent;
 use crate::error::{Error, Result};
-use crate::format::file_size;
 use crate::tree::{Ino, Inode, Metadata, Timestamp, Tree, TreeBuilder};
 
 /// The key of SELinux labels, which belong to the host rather than to the image.
@@ -56,11 +54,16 @@ impl ScanOptions {
     }
 
     /// What goes into the tree of another tree, with each inode's number there.
-    pub(crate) fn filter(&self, from: &Tree<Box<[Extent]>>) -> Result<(Tree<Content>, Vec<Ino>)> {
+    /// `content` tells what its files hold.
+    pub(crate) fn filter<F>(
+        &self,
+        from: &Tree<F>,
+        content: impl Fn(&F) -> Content,
+    ) -> Result<(Tree<Content>, Vec<Ino>)> {
         let exclude = Exclude::new(&self.exclude)?;
         let convert = |ino| {
             let inode = from.inode(ino);
-            let kind = inode.kind.without_entries(|extents| Content::New(file_size(extents)));
+            let kind = inode.kind.without_entries(&content);
             Inode::new(self.adapt(inode.metadata.clone()), kind)
         };
         let mut builder = TreeBuilder::new(convert(Ino::ROOT))?;

@@ -22,6 +22,11 @@ impl Ino {
     /// The root directory.
     pub const ROOT: Ino = Ino(NonZeroU32::MIN);
 
+    /// All numbers, in order.
+    pub fn all() -> impl Iterator<Item = Ino> {
+        (0..).map_while(Ino::from_index)
+    }
+
     fn from_index(index: usize) -> Option<Ino> {
         NonZeroU32::MIN.checked_add(u32::try_from(index).ok()?).map(Ino)
     }
@@ -195,7 +200,7 @@ impl<F> Tree<F> {
 
     /// All inodes with their numbers, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Ino, &Inode<F>)> {
-        numbers().zip(&self.inodes)
+        Ino::all().zip(&self.inodes)
     }
 
     /// What `name` names in the directory `dir`.
@@ -219,7 +224,7 @@ impl<F> Tree<F> {
             };
             Inode { metadata: inode.metadata, nlink: inode.nlink, kind }
         };
-        Tree { inodes: numbers().zip(self.inodes).map(convert_inode).collect() }
+        Tree { inodes: Ino::all().zip(self.inodes).map(convert_inode).collect() }
     }
 
     /// Where each inode is first seen in the walk; a hard link's other names are not told.
@@ -264,11 +269,6 @@ impl<F> Tree<F> {
             _ => b"",
         }
     }
-}
-
-/// The numbers of inodes, in order.
-fn numbers() -> impl Iterator<Item = Ino> {
-    (0..).map_while(Ino::from_index)
 }
 
 /// The place where each inode of a tree is first seen, by number.

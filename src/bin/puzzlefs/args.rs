@@ -23,7 +23,9 @@ pub enum Command {
     Build(Box<Build>),
     Delta(Box<Delta>),
     Canonicalize(Box<Canonicalize>),
+    Convert(Box<Convert>),
     Extract(Extract),
+    Export(Export),
     Inspect(Inspect),
     Ls(Ls),
     Cat(Cat),
@@ -95,6 +97,25 @@ pub struct Canonicalize {
     /// Where the new image is stored: LAYOUT:TAG.
     #[arg(value_name = "NEW", value_parser = reference())]
     pub image: Reference,
+    #[command(flatten)]
+    pub options: BuildOptions,
+}
+
+/// Make a puzzlefs image of an ordinary OCI image.
+///
+/// Its layers, tar archives, are read once and not unpacked. Configuration, annotations and
+/// history are carried on. Prints the digest of the new image's manifest.
+#[derive(ClapArgs)]
+pub struct Convert {
+    #[command(flatten)]
+    pub from: Image,
+    /// Where the new image is stored: LAYOUT:TAG.
+    #[arg(value_name = "NEW", value_parser = reference())]
+    pub image: Reference,
+    /// Make one step of all layers: the metadata and data are those that `build` of the unpacked
+    /// image would give. Else each layer is a step, and images share what lower layers became.
+    #[arg(long)]
+    pub squash: bool,
     #[command(flatten)]
     pub options: BuildOptions,
 }
@@ -196,6 +217,22 @@ pub struct Extract {
     /// Print what was extracted as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Write an image out as a tar archive, for docker and podman to import.
+#[derive(ClapArgs)]
+pub struct Export {
+    #[command(flatten)]
+    pub image: Image,
+    /// The file to be written [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Do not check the digests of the data blobs.
+    #[arg(long)]
+    pub no_verify: bool,
     /// Show no progress.
     #[arg(short, long)]
     pub quiet: bool,

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use puzzlefs::build::{
-    BaseOptions, BuildOptions, BuildReport, DataLayout, build, canonicalize, delta,
-    source_date_epoch,
+    BaseOptions, BuildOptions, BuildReport, ConvertOptions, DataLayout, build, canonicalize,
+    convert, delta, source_date_epoch,
 };
 use puzzlefs::image::OpenOptions;
 use puzzlefs::layout::{ConfigOptions, Reference};
@@ -14,7 +14,7 @@ use puzzlefs::source::overlay::MarkNamespace;
 use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::args::{self, Build, Canonicalize, Delta, OnBase};
+use crate::args::{self, Build, Canonicalize, Convert, Delta, OnBase};
 use crate::output::{Bar, Failure};
 
 pub fn run_build(args: Build) -> Result<ExitCode, Failure> {
@@ -44,6 +44,15 @@ pub fn run_canonicalize(args: Canonicalize) -> Result<ExitCode, Failure> {
     run(&args.options, |monitor| {
         canonicalize(&from.reference, &open, &args.image, &options, monitor)
     })
+}
+
+pub fn run_convert(args: Convert) -> Result<ExitCode, Failure> {
+    let options = ConvertOptions {
+        build: options(&args.options)?,
+        platform: args.from.platform,
+        squash: args.squash,
+    };
+    run(&args.options, |monitor| convert(&args.from.reference, &args.image, &options, monitor))
 }
 
 fn base_options(image: Reference, on_base: OnBase) -> BaseOptions {

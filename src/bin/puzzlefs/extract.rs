@@ -1,12 +1,15 @@
-//! `puzzlefs extract`.
+//! `puzzlefs extract` and `puzzlefs export`.
 
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
+use puzzlefs::export::export;
 use puzzlefs::extract::{ExtractOptions, extract};
 use puzzlefs::progress::Monitor;
 use serde_json::json;
 
-use crate::args::Extract;
+use crate::args::{Export, Extract};
 use crate::look;
 use crate::output::{Bar, Failure, warning};
 
@@ -37,6 +40,32 @@ pub fn run(args: Extract) -> Result<ExitCode, Failure> {
             "bytes": extracted.bytes,
             "lost": lost,
         }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn run_export(args: Export) -> Result<ExitCode, Failure> {
+    let mut out: Box<dyn Write> = match &args.output {
+        Some(path) => Box::new(File::create(path).map_err(|error| {
+            let message = format!("cannot write '{}': {error}", path.display());
+            puzzlefs::Error::new(puzzlefs::ErrorKind::Io, message).with_path(path)
+        })?),
+        None if io::stdout().is_terminal() => {
+            let message =
+                "an archive is not for a terminal: name a file with --output, or redirect";
+            return Err(puzzlefs::Error::new(puzzlefs::ErrorKind::InvalidInput, message).into());
+        }
+        None => Box::new(io::stdout().lock()),
+    };
+    let image = look::open(&args.image, !args.no_verify)?;
+    let bar = Bar::new(args.quiet);
+    let report = |progress| bar.show(progress);
+    let mut buffered = BufWriter::with_capacity(1 << 20, &mut out);
+    let exported = export(&image, &mut buffered, &Monitor::new(&report))?;
+    buffered.flush()?;
+    drop(bar);
+    for socket in &exported.sockets {
+        warning(&format!("left out, since no archive can hold a socket: '{}'", socket.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

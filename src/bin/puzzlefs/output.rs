@@ -93,6 +93,7 @@ fn style(stage: Stage) -> ProgressStyle {
     let bytes = "[{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     let template = match stage {
         Stage::Scan => "reading directories: {pos}".to_owned(),
+        Stage::Unpack => format!("unpacking  {bytes}"),
         Stage::Compare => format!("comparing  {bytes}"),
         Stage::Store => format!("storing    {bytes}"),
         Stage::Extract => format!("extracting {bytes}"),

@@ -1,0 +1,585 @@
+//! Reading a tar archive as a stream: POSIX ustar and pax, GNU's long names, sparse files in all
+//! four forms (GNU tar's manual, "Sparse Formats"), and numbers in base 256.
+//!
+//! The archive is not trusted: names, attributes and maps are bounded, and data is passed on as it
+//! comes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use tar::{EntryType, Header};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::tree::{Device, Timestamp, Xattr};
+
+const BLOCK: u64 = 512;
+/// The longest name, and the longest list of extended headers, in bytes.
+const EXTENSION_MAX: u64 = 1024 * 1024;
+/// How many pieces a sparse file may have.
+const PIECES_MAX: u64 = 1024 * 1024;
+
+/// GNU tar's type of the entry that has the name of the volume.
+const VOLUME: u8 = b'V';
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    Regular,
+    /// Another name of the file with this path.
+    Link(Vec<u8>),
+    /// A symbolic link with its target.
+    Symlink(Vec<u8>),
+    Directory,
+    Fifo,
+    CharDevice(Device),
+    BlockDevice(Device),
+}
+
+/// A run of bytes of a file that is in the archive; what lies between two is zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// What an archive says of a file, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub path: Vec<u8>,
+    pub kind: EntryKind,
+    pub permissions: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: Timestamp,
+    pub xattrs: Vec<Xattr>,
+    /// The file's size in bytes.
+    pub size: u64,
+    /// The pieces of a regular file that follow in the archive, in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// An archive that is being read.
+pub struct Archive<R> {
+    input: R,
+    /// What is left of the current entry's data, and of the padding behind it.
+    left: u64,
+    padding: u64,
+    global: Extensions,
+}
+
+/// What extended headers say.
+#[derive(Debug, Clone, Default)]
+struct Extensions {
+    /// The values of keys that count once.
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The map of a sparse file in the oldest pax form, whose keys are repeated.
+    map: Vec<u64>,
+}
+
+impl<R: Read> Archive<R> {
+    pub fn new(input: R) -> Self {
+        Archive { input, left: 0, padding: 0, global: Extensions::default() }
+    }
+
+    /// The next entry; `None` at the end of the archive. What was not read of the last entry's
+    /// data is skipped.
+    pub fn next(&mut self) -> Result<Option<Entry>> {
+        self.skip_rest()?;
+        let mut local = Extensions::default();
+        let (mut long_name, mut long_link) = (None, None);
+        loop {
+            let Some(header) = self.header()? else {
+                return match local.values.is_empty() && long_name.is_none() && long_link.is_none() {
+                    true => Ok(None),
+                    false => Err(damaged("it ends after an extended header")),
+                };
+            };
+            let size = header.entry_size().map_err(|_| damaged("a header's size is no number"))?;
+            match header.entry_type() {
+                EntryType::XGlobalHeader => {
+                    let extensions = self.extension(size)?;
+                    self.global.read(&extensions)?;
+                }
+                EntryType::XHeader => {
+                    let extensions = self.extension(size)?;
+                    local.read(&extensions)?;
+                }
+                EntryType::GNULongName => long_name = Some(self.text(size)?),
+                EntryType::GNULongLink => long_link = Some(self.text(size)?),
+                // The name of a volume.
+                other if other.as_byte() == VOLUME => {
+                    self.extension(size)?;
+                }
+                _ => {
+                    let extensions = self.global.with(local);
+                    return self.entry(&header, &extensions, long_name, long_link).map(Some);
+                }
+            }
+        }
+    }
+
+    /// Reads the current entry's data; 0 at its end.
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let length = buffer.len().min(self.left.try_into().unwrap_or(usize::MAX));
+        if length == 0 {
+            return Ok(0);
+        }
+        let read = retry(|| self.input.read(&mut buffer[..length]))?;
+        if read == 0 {
+            return Err(damaged("it ends within a file"));
+        }
+        self.left -= read as u64;
+        Ok(read)
+    }
+
+    /// The stream behind the archive's end.
+    pub fn into_input(self) -> R {
+        self.input
+    }
+
+    fn skip_rest(&mut self) -> Result<()> {
+        let mut skipped = [0; 16 * 1024];
+        while self.read_data(&mut skipped)? > 0 {}
+        self.left = std::mem::take(&mut self.padding);
+        while self.read_data(&mut skipped)? > 0 {}
+        Ok(())
+    }
+
+    fn block(&mut self) -> Result<Option<[u8; BLOCK as usize]>> {
+        let mut block = [0; BLOCK as usize];
+        let mut done = 0;
+        while done < block.len() {
+            match retry(|| self.input.read(&mut block[done..]))? {
+                0 if done == 0 => return Ok(None),
+                0 => return Err(damaged("it ends within a block")),
+                read => done += read,
+            }
+        }
+        Ok(Some(block))
+    }
+
+    /// The next header; `None` at the end. Some archives end without the blocks that say so.
+    fn header(&mut self) -> Result<Option<Header>> {
+        let Some(block) = self.block()? else { return Ok(None) };
+        if block.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        let header = Header::from_byte_slice(&block).clone();
+        let sum = block.iter().enumerate().map(|(at, byte)| match at {
+            148..156 => u32::from(b' '),
+            _ => u32::from(*byte),
+        });
+        match header.cksum() {
+            Ok(expected) if expected == sum.sum::<u32>() => Ok(Some(header)),
+            _ => Err(damaged("a header's checksum is wrong")),
+        }
+    }
+
+    fn begin_data(&mut self, size: u64) {
+        self.left = size;
+        self.padding = size.wrapping_neg() % BLOCK;
+    }
+
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > EXTENSION_MAX {
+            return Err(damaged(format!("an extended header has {size} bytes")));
+        }
+        self.begin_data(size);
+        let mut bytes = vec![0; size as usize];
+        let mut done = 0;
+        while done < bytes.len() {
+            done += self.read_data(&mut bytes[done..])?;
+        }
+        self.skip_rest()?;
+        Ok(bytes)
+    }
+
+    fn text(&mut self, size: u64) -> Result<Vec<u8>> {
+        let mut bytes = self.extension(size)?;
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+        Ok(bytes)
+    }
+
+    fn entry(
+        &mut self,
+        header: &Header,
+        extensions: &Extensions,
+        long_name: Option<Vec<u8>>,
+        long_link: Option<Vec<u8>>,
+    ) -> Result<Entry> {
+        let value = |key: &str| extensions.values.get(key.as_bytes());
+        let path = value("GNU.sparse.name").or(value("path")).cloned().or(long_name);
+        let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let in_entry = |error: Error| error.context(format_args!("'{}'", path.escape_ascii()));
+        let link = value("linkpath").cloned().or(long_link);
+        let link = link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+        let link = link.unwrap_or_default();
+        let number = |key: &str, otherwise: io::Result<u64>| match value(key) {
+            Some(text) => parse(text).ok_or_else(|| in_entry(damaged(format!("a bad {key}")))),
+            None => otherwise.map_err(|_| in_entry(damaged(format!("a bad {key}")))),
+        };
+        let stored = number("size", header.entry_size())?;
+        let id = |key: &str, otherwise| -> Result<u32> {
+            let number = number(key, otherwise)?;
+            match u32::try_from(number) {
+                Ok(id) if id != u32::MAX => Ok(id),
+                _ => Err(in_entry(damaged(format!("a {key} of {number}")))),
+            }
+        };
+        let mode = header.mode().map_err(|_| in_entry(damaged("a bad mode")))?;
+        let (kind, has_data) = kind(header, &path, link).map_err(in_entry)?;
+        let (uid, gid) = (id("uid", header.uid())?, id("gid", header.gid())?);
+        let mtime = match value("mtime") {
+            Some(text) => parse_time(text),
+            None => mtime(header),
+        };
+        let mtime = mtime.ok_or_else(|| in_entry(damaged("a bad mtime")))?;
+        // What a header says of the size of a link or a directory means nothing.
+        let (size, pieces) = match has_data {
+            false => (0, Vec::new()),
+            true => self.pieces(header, extensions, stored).map_err(in_entry)?,
+        };
+        Ok(Entry {
+            kind,
+            permissions: (mode & 0o7777) as u16,
+            uid,
+            gid,
+            mtime,
+            xattrs: extensions.xattrs(),
+            size,
+            pieces,
+            path,
+        })
+    }
+
+    /// The size of a regular file, and which pieces of it are in the `stored` bytes that follow.
+    fn pieces(
+        &mut self,
+        header: &Header,
+        extensions: &Extensions,
+        stored: u64,
+    ) -> Result<(u64, Vec<Piece>)> {
+        let value = |key: &str| extensions.values.get(key.as_bytes());
+        let parsed = |key: &str| value(key).and_then(|text| parse(text));
+        let (size, pieces) = if header.entry_type() == EntryType::GNUSparse {
+            let found = self.old_sparse(header)?;
+            self.begin_data(stored);
+            found
+        } else if let (Some(1), Some(0)) = (parsed("GNU.sparse.major"), parsed("GNU.sparse.minor"))
+        {
+            self.begin_data(stored);
+            let size = parsed("GNU.sparse.realsize").ok_or_else(|| damaged("no size"))?;
+            (size, self.map_in_data()?)
+        } else if let Some(size) = parsed("GNU.sparse.size") {
+            self.begin_data(stored);
+            let map = match value("GNU.sparse.map") {
+                Some(text) => {
+                    let numbers = text.split(|&byte| byte == b',').map(parse);
+                    numbers.collect::<Option<_>>().ok_or_else(|| damaged("a bad map"))?
+                }
+                None => extensions.map.clone(),
+            };
+            (size, pairs(&map)?)
+        } else {
+            self.begin_data(stored);
+            (stored, vec![Piece { offset: 0, length: stored }])
+        };
+        check_pieces(size, &pieces, self.left)?;
+        Ok((size, pieces.into_iter().filter(|piece| piece.length > 0).collect()))
+    }
+
+    /// GNU's old form: the map is in the header and in blocks behind it.
+    fn old_sparse(&mut self, header: &Header) -> Result<(u64, Vec<Piece>)> {
+        const ENTRIES: std::ops::Range<usize> = 386..482;
+        const IS_EXTENDED: usize = 482;
+        const REAL_SIZE: std::ops::Range<usize> = 483..495;
+        const EXTENDED_ENTRIES: std::ops::Range<usize> = 0..504;
+        const ENTRY: usize = 24;
+        let mut pieces = Vec::new();
+        let mut add = |bytes: &[u8]| -> Result<()> {
+            for entry in bytes.chunks(ENTRY).filter(|entry| entry[0] != 0) {
+                let (offset, length) = entry.split_at(ENTRY / 2);
+                let number = |field| octal(field).ok_or_else(|| damaged("a bad map"));
+                pieces.push(Piece { offset: number(offset)?, length: number(length)? });
+            }
+            match pieces.len() as u64 > PIECES_MAX {
+                true => Err(damaged("a map of too many pieces")),
+                false => Ok(()),
+            }
+        };
+        let bytes = header.as_bytes();
+        add(&bytes[ENTRIES])?;
+        let size = octal(&bytes[REAL_SIZE]).ok_or_else(|| damaged("a bad size"))?;
+        let mut is_extended = bytes[IS_EXTENDED] != 0;
+        while is_extended {
+            let block = self.block()?.ok_or_else(|| damaged("it ends within a map"))?;
+            add(&block[EXTENDED_ENTRIES])?;
+            is_extended = block[EXTENDED_ENTRIES.end] != 0;
+        }
+        Ok((size, pieces))
+    }
+
+    /// The newest pax form: the map is ahead of the data, as lines of numbers.
+    fn map_in_data(&mut self) -> Result<Vec<Piece>> {
+        let mut block = Vec::new();
+        let mut line = || -> Result<u64> {
+            let mut digits = Vec::new();
+            loop {
+                if block.is_empty() {
+                    block = vec![0; BLOCK as usize];
+                    let mut done = 0;
+                    while done < block.len() {
+                        match self.read_data(&mut block[done..])? {
+                            0 => return Err(damaged("a map that does not end")),
+                            read => done += read,
+                        }
+                    }
+                    block.reverse();
+                }
+                match block.pop() {
+                    Some(b'\n') => return parse(&digits).ok_or_else(|| damaged("a bad map")),
+                    Some(digit) if digits.len() < 20 => digits.push(digit),
+                    _ => return Err(damaged("a bad map")),
+                }
+            }
+        };
+        let count = line()?;
+        if count > PIECES_MAX {
+            return Err(damaged("a map of too many pieces"));
+        }
+        let mut map = Vec::new();
+        for _ in 0..2 * count {
+            map.push(line()?);
+        }
+        pairs(&map)
+    }
+}
+
+/// The type of an entry, and whether data of its own follows.
+fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<(EntryKind, bool)> {
+    let kind = match header.entry_type() {
+        // Before there was a type for directories, a slash said it.
+        EntryType::Regular if path.ends_with(b"/") => EntryKind::Directory,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            return Ok((EntryKind::Regular, true));
+        }
+        EntryType::Link => EntryKind::Link(link),
+        EntryType::Symlink => EntryKind::Symlink(link),
+        EntryType::Directory => EntryKind::Directory,
+        EntryType::Fifo => EntryKind::Fifo,
+        EntryType::Char => EntryKind::CharDevice(device(header)?),
+        EntryType::Block => EntryKind::BlockDevice(device(header)?),
+        other => {
+            let letter = char::from(other.as_byte()).escape_default();
+            let message = format!("an entry of the unknown type '{letter}'");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+    };
+    Ok((kind, false))
+}
+
+/// Linux has 12 bits for the major number and 20 for the minor.
+fn device(header: &Header) -> Result<Device> {
+    let number = |number: io::Result<Option<u32>>| number.ok().map(Option::unwrap_or_default);
+    match (number(header.device_major()), number(header.device_minor())) {
+        (Some(major @ ..0x1000), Some(minor @ ..0x10_0000)) => Ok(Device { major, minor }),
+        _ => Err(damaged("a bad device number")),
+    }
+}
+
+/// In base 256 the time may lie before 1970, which the crate's numbers cannot say.
+fn mtime(header: &Header) -> Option<Timestamp> {
+    let field = &header.as_old().mtime;
+    let seconds = match field[0] {
+        0xff => i64::from_be_bytes(*field.last_chunk()?),
+        _ => i64::try_from(header.mtime().ok()?).ok()?,
+    };
+    Some(Timestamp { seconds, nanoseconds: 0 })
+}
+
+/// A decimal number of seconds, perhaps with a fraction.
+fn parse_time(text: &[u8]) -> Option<Timestamp> {
+    const DIGITS: usize = 9;
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_negative = whole.starts_with('-');
+    let seconds: i64 = if whole == "-" { 0 } else { whole.parse().ok()? };
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits: String = fraction.chars().chain("000000000".chars()).take(DIGITS).collect();
+    let nanoseconds: u32 = digits.parse().ok()?;
+    Some(match is_negative && nanoseconds > 0 {
+        true => {
+            Timestamp { seconds: seconds.checked_sub(1)?, nanoseconds: 1_000_000_000 - nanoseconds }
+        }
+        false => Timestamp { seconds, nanoseconds },
+    })
+}
+
+fn parse(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
+}
+
+/// A number of 12 bytes: octal, or in base 256.
+fn octal(field: &[u8]) -> Option<u64> {
+    if field[0] & 0x80 != 0 {
+        let (high, low) = field.split_at(field.len() - 8);
+        let is_small = high[0] == 0x80 && high[1..].iter().all(|&byte| byte == 0);
+        return is_small.then(|| u64::from_be_bytes(low.try_into().expect("8 bytes")));
+    }
+    let text = std::str::from_utf8(field).ok()?;
+    u64::from_str_radix(text.trim_matches(|c| c == ' ' || c == '\0'), 8).ok()
+}
+
+fn pairs(numbers: &[u64]) -> Result<Vec<Piece>> {
+    match numbers.as_chunks() {
+        (pairs, []) => Ok(pairs.iter().map(|&[offset, length]| Piece { offset, length }).collect()),
+        _ => Err(damaged("a map of an odd number of numbers")),
+    }
+}
+
+/// Pieces are in order, within the file, and as long as what is stored.
+fn check_pieces(size: u64, pieces: &[Piece], stored: u64) -> Result<()> {
+    if size > i64::MAX as u64 {
+        return Err(damaged(format!("a size of {size} bytes")));
+    }
+    let (mut end, mut sum) = (0, 0);
+    for piece in pieces {
+        let next = piece.offset.checked_add(piece.length).filter(|&next| next <= size);
+        match next {
+            Some(next) if piece.offset >= end => end = next,
+            _ => return Err(damaged("a map whose pieces do not follow each other in the file")),
+        }
+        sum += piece.length;
+    }
+    match sum == stored {
+        true => Ok(()),
+        false => Err(damaged(format!("a map of {sum} bytes, where {stored} follow"))),
+    }
+}
+
+impl Extensions {
+    /// Adds records `LENGTH KEY=VALUE\n` (POSIX.1-2024, pax).
+    fn read(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let wrong = || damaged("an extended header is not well-formed");
+        while !bytes.is_empty() {
+            let space = bytes.iter().position(|&byte| byte == b' ').ok_or_else(wrong)?;
+            let length = parse(&bytes[..space]).ok_or_else(wrong)?;
+            let length = usize::try_from(length).ok().filter(|&n| n > space && n <= bytes.len());
+            let (record, rest) = bytes.split_at(length.ok_or_else(wrong)?);
+            let record = record[space + 1..].strip_suffix(b"\n").ok_or_else(wrong)?;
+            let equals = record.iter().position(|&byte| byte == b'=').ok_or_else(wrong)?;
+            let (key, value) = (&record[..equals], &record[equals + 1..]);
+            match key {
+                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                    self.map.push(parse(value).ok_or_else(wrong)?);
+                }
+                // An empty value takes an earlier one back, but attributes may be empty.
+                _ if value.is_empty() && !key.starts_with(XATTR) => {
+                    self.values.remove(key);
+                }
+                _ => {
+                    self.values.insert(key.to_vec(), value.to_vec());
+                }
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// These extensions and `local` ones, which count more.
+    fn with(&self, local: Extensions) -> Extensions {
+        let mut all = self.clone();
+        all.values.extend(local.values);
+        all.map.extend(local.map);
+        all
+    }
+
+    fn xattrs(&self) -> Vec<Xattr> {
+        let xattr = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+            let key = key.strip_prefix(XATTR)?;
+            Some(Xattr { key: key.into(), value: value.as_slice().into() })
+        };
+        self.values.iter().filter_map(xattr).collect()
+    }
+}
+
+/// What the keys of extended attributes begin with.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+
+fn retry(mut read: impl FnMut() -> io::Result<usize>) -> Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(match error.downcast::<Error>() {
+                    Ok(own) => own,
+                    Err(error) => damaged(format!("it cannot be read: {error}")),
+                });
+            }
+            Ok(read) => return Ok(read),
+        }
+    }
+}
+
+fn damaged(what: impl std::fmt::Display) -> Error {
+    Error::corrupt(format!("the tar archive is damaged: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let cases = [
+            ("0", Some((0, 0))),
+            ("1.5", Some((1, 500_000_000))),
+            ("-1.5", Some((-2, 500_000_000))),
+            ("-0.25", Some((-1, 750_000_000))),
+            ("-3", Some((-3, 0))),
+            ("1.1234567899", Some((1, 123_456_789))),
+            ("", None),
+            ("x", None),
+            ("1.x", None),
+            ("99999999999999999999", None),
+        ];
+        for (text, expected) in cases {
+            let found = parse_time(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn maps_that_cannot_be() {
+        let piece = |offset, length| Piece { offset, length };
+        let cases = [
+            (10, vec![piece(0, 5), piece(5, 5)], 10, true),
+            (10, vec![piece(2, 3), piece(10, 0)], 3, true),
+            (10, vec![piece(0, 5), piece(4, 5)], 10, false),
+            (10, vec![piece(5, 6)], 6, false),
+            (10, vec![piece(u64::MAX, 2)], 2, false),
+            (10, vec![piece(0, 5)], 6, false),
+            (u64::MAX, vec![], 0, false),
+        ];
+        for (size, pieces, stored, is_right) in cases {
+            let found = check_pieces(size, &pieces, stored).is_ok();
+            assert_eq!(found, is_right, "{size} {pieces:?} {stored}");
+        }
+    }
+
+    #[test]
+    fn extended_headers() {
+        let mut extensions = Extensions::default();
+        extensions.read(b"12 path=a b\n6 x=y\n19 SCHILY.xattr.u=\n").unwrap();
+        assert_eq!(extensions.values[&b"path"[..]], b"a b");
+        assert_eq!(extensions.xattrs().len(), 1);
+        for bad in [&b"x"[..], b"3 a", b"99 a=b\n", b"5 ab\n", b"0 a=b\n", b"6 a=bc", b"2 \n"] {
+            assert!(Extensions::default().read(bad).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+}
