@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
@@ -168,15 +166,13 @@ func Build(ctx context.Context, rootfs, image string, options *BuildOptions) (*B
 func (o *BuildOptions) settings() (*capi.BuildOptions, error) {
 	settings := &capi.BuildOptions{
 		Exclude:      o.Exclude,
+		Annotations:  pairs(o.Annotations),
 		Config:       o.Config,
 		Architecture: o.Architecture,
 		OS:           o.OS,
 		Author:       o.Author,
 		CreatedBy:    o.CreatedBy,
 		Comment:      o.Comment,
-	}
-	for _, key := range slices.Sorted(maps.Keys(o.Annotations)) {
-		settings.Annotations = append(settings.Annotations, key, o.Annotations[key])
 	}
 	if o.OneFileSystem {
 		settings.Flags |= capi.BuildOneFileSystem

@@ -16,6 +16,9 @@
 //	defer image.Close()
 //	release, err := fs.ReadFile(image, "etc/os-release")
 //
+// [Config] changes what an image says of how it is run, [Image.Diff] compares two images, [Tag],
+// [Untag] and [Tags] are for the tags of a layout, and [GC] deletes what no tag needs any more.
+//
 // An image is named by one string, LAYOUT:TAG or LAYOUT@sha256:HEX, where LAYOUT is the folder
 // of an OCI image layout. Paths are any bytes but NUL; they need not be UTF-8.
 //

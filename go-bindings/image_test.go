@@ -99,6 +99,7 @@ func TestClosed(t *testing.T) {
 	buffer := make([]byte, 1)
 	calls := map[string]func() error{
 		"Image.Close":     image.Close,
+		"Image.Diff":      func() error { _, err := image.Diff(image); return err },
 		"Image.Extract":   func() error { _, err := image.Extract(context.Background(), t.TempDir(), nil); return err },
 		"Image.Inspect":   func() error { _, err := image.Inspect(); return err },
 		"Image.Open":      func() error { _, err := image.Open("file"); return err },

@@ -19,6 +19,8 @@ const (
 	StageExtract Stage = Stage(capi.StageExtract)
 	// StageCheck checks digests; counted in bytes.
 	StageCheck Stage = Stage(capi.StageCheck)
+	// StageDelete deletes what nothing refers to; counted in blobs looked at.
+	StageDelete Stage = Stage(capi.StageDelete)
 )
 
 func (s Stage) String() string {
@@ -31,6 +33,8 @@ func (s Stage) String() string {
 		return "extracting"
 	case StageCheck:
 		return "checking"
+	case StageDelete:
+		return "deleting"
 	default:
 		return "working"
 	}

@@ -6,15 +6,17 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::command::{Output, fail, puzzlefs, reference, succeed};
 use common::layout::{Layout, REF_NAME, VARIANTS, array, read_json, sha256, text};
 use common::snapshot::{Snapshot, assert_same};
 use common::temp_dir;
 use common::tree::{KIB, lines, mkdir, random, set_times};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -558,6 +560,10 @@ fn what_is_no_blob_stays_and_leftovers_go() {
     mkdir(&layout.dir.join("blobs/sha512"));
     fs::write(layout.dir.join("blobs/sha512").join("c".repeat(128)), "mine").unwrap();
     fs::write(layout.dir.join("notes"), "mine").unwrap();
+    // A builder lives that holds its folder.
+    let alive = mkdir(&layout.dir.join(".puzzlefs-alive"));
+    let alive = fs::File::open(alive).unwrap();
+    alive.lock().unwrap();
     let before = Snapshot::of(&layout.dir);
     let left = mkdir(&layout.dir.join(".puzzlefs-folder"));
     fs::write(left.join("pack"), "12345").unwrap();
@@ -589,16 +595,53 @@ fn what_is_young_stays() {
     let young = json!({"blobs": 1, "bytes": 7});
     // Its mtime may be anything: a tool that copies may keep it.
     let old = fs::File::options().write(true).open(&path).unwrap();
-    old.set_modified(std::time::UNIX_EPOCH).unwrap();
+    old.set_modified(UNIX_EPOCH).unwrap();
     for grace in ["--grace=1h", "--grace=90d", "--grace=7200"] {
         assert_eq!(run(grace)["young"], young, "{grace}");
     }
     assert_eq!(on_layout(&layout, "gc", &["--json"]).json()["young"], young);
     // Nor is what comes from a clock that is ahead older than anything.
-    old.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86400)).unwrap();
+    old.set_modified(SystemTime::now() + Duration::from_secs(86400)).unwrap();
     assert_eq!(run("--grace=1s")["young"], young);
     assert!(path.exists());
     assert_eq!(run("--grace=0")["removed"], json!([garbage["digest"]]));
+}
+
+/// A builder that is at work holds the blobs' lock: a collector waits for it, and those who come
+/// after do not wait for the collector.
+#[test]
+fn a_collector_waits_for_builders() {
+    let dir = temp_dir();
+    let layout = small_layout(dir.path());
+    let garbage = put(&layout, UNKNOWN, b"garbage");
+    let blobs = fs::File::open(layout.dir.join("blobs/sha256")).unwrap();
+    let door = fs::File::open(layout.dir.join("blobs")).unwrap();
+    for ended_by_signal in [true, false] {
+        blobs.lock_shared().unwrap();
+        let mut gc = puzzlefs();
+        gc.args(["gc", "--grace=0"]).arg(&layout.dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut gc = gc.spawn().unwrap();
+        // It holds the door once it waits.
+        while door.try_lock_shared().is_ok() {
+            door.unlock().unwrap();
+            assert!(gc.try_wait().unwrap().is_none(), "it did not wait");
+            thread::sleep(Duration::from_millis(5));
+        }
+        on_image(&layout, "config", "v1", &["--comment=meanwhile"]);
+        assert!(layout.blobs().contains(text(&garbage["digest"])));
+        if ended_by_signal {
+            rustix::process::kill_process(Pid::from_child(&gc), Signal::TERM).unwrap();
+            let ended = gc.wait_with_output().unwrap();
+            assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()));
+            assert!(layout.blobs().contains(text(&garbage["digest"])));
+        } else {
+            blobs.unlock().unwrap();
+            let ended = gc.wait_with_output().unwrap();
+            assert!(ended.status.success());
+            assert!(!layout.blobs().contains(text(&garbage["digest"])));
+        }
+    }
+    on_layout(&layout, "fsck", &[]);
 }
 
 /// What cannot be read may refer to anything.

@@ -62,8 +62,10 @@ impl GcReport {
 /// Deletes the blobs of the layout at `path` that no entry of its index refers to, directly or
 /// not, and what builders left behind that were killed.
 ///
-/// Waits until no builder is at work in the layout. Deletes nothing if a document cannot be read
-/// that may refer to blobs.
+/// Waits until no builder of this library is at work in the layout. Deletes nothing if a document
+/// cannot be read that may refer to blobs. Other tools know no lock: what they put into the layout
+/// is spared as long as the options say, but not what they may just have found there, older than
+/// that and referred to by nothing.
 ///
 /// Fails if there is no layout, such a document is missing or damaged, a blob cannot be deleted,
 /// or the caller cancels: what is deleted by then stays so.

@@ -19,24 +19,6 @@ same "$(./options ../tree layout:packs packs ../config)" \
 same "$(./options ../tree layout:chunks chunks ../config)" \
     "$(puzzlefs build --compression=none --layout blob-per-chunk "$@" cli:chunks)"
 
-# The same tags, configuration, differences and garbage.
-{
-    puzzlefs config cli:v1 --tag c --platform linux/amd64 --clear config.env --clear manifest.annotations \
-        --entrypoint /bin/sh --entrypoint -c --cmd true --env A=1=2 --env B= --label a=b=c --label d= --volume /v \
-        --volume /w --expose 80/tcp --expose 53 --annotation org.example.c=d --user 0:0 --workdir /tmp \
-        --stop-signal SIGINT --config ../config --architecture riscv64 --os plan9 --author Ada --created-by 'a test' \
-        --comment 'with everything' --created -1
-    puzzlefs config cli:c --tag d >log
-    puzzlefs tag cli:c d
-    puzzlefs untag cli:c
-    puzzlefs tags --json cli
-    puzzlefs diff --json cli:v1 cli:packs
-    puzzlefs gc --json --grace 0 --dry-run cli
-    puzzlefs gc --json --grace 0 cli
-} | tr -d ' \n' >expected
-same "$(./images layout ../config | tr -d ' \n')" "$(cat expected)"
-grep -q '"removed":\["sha256:' expected
-
 mkdir misused
 ./build ../tree misused/layout:v1 >/dev/null 2>&1
 ./misuse ../tree misused/layout

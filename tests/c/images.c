@@ -1,5 +1,5 @@
 /*
- * Does with a layout what cases.sh does with another one by the command-line tool, and prints the same.
+ * Does with a layout what images.sh does with another one by the command-line tool, and prints the same.
  *
  *     images LAYOUT CONFIG: the layout's tags `v1` and `packs` are images
  */

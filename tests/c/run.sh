@@ -22,6 +22,6 @@ for link in dynamic static; do
         gcc -std=c99 -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Werror -pthread -o "$work/$link/$(basename "$source" .c)" \
             "$source" $(pkg-config --cflags --libs ${flags:+--static} puzzlefs) $flags
     done
-    (cd "$work/$link" && "$here/cases.sh" && "$here/$link.sh")
+    (cd "$work/$link" && "$here/cases.sh" && "$here/images.sh" && "$here/$link.sh")
     echo "C tests, $link: passed"
 done

@@ -71,6 +71,14 @@ func (a *arguments) list(texts []string) **C.char {
 	return array
 }
 
+// optionalList is NULL for nil, else the list.
+func (a *arguments) optionalList(texts []string) **C.char {
+	if texts == nil {
+		return nil
+	}
+	return a.list(texts)
+}
+
 // bytes is a copy of the bytes; NULL if there are none.
 func (a *arguments) bytes(bytes []byte) *C.uint8_t {
 	if len(bytes) == 0 {

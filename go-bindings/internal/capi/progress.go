@@ -18,6 +18,7 @@ const (
 	StageStore   = C.PUZZLEFS_STAGE_STORE
 	StageExtract = C.PUZZLEFS_STAGE_EXTRACT
 	StageCheck   = C.PUZZLEFS_STAGE_CHECK
+	StageDelete  = C.PUZZLEFS_STAGE_DELETE
 )
 
 // Progress is puzzlefs_progress.
