@@ -97,6 +97,7 @@ struct ForeignImage {
 impl ForeignImage {
     fn open(reference: &Reference, platform: Option<&Platform>) -> Result<Self> {
         let layout = Layout::open(&reference.layout)?;
+        let lock = layout.lock_blobs()?;
         let manifest = SourceManifest::find(&layout, &reference.name, platform)?;
         for layer in &manifest.layers {
             check_type(&layer.media_type).map_err(|error| error.context(reference))?;
@@ -110,18 +111,16 @@ impl ForeignImage {
             return Err(Error::corrupt(message));
         }
         let annotations = manifest.annotations;
-        let parent = Parent { image: None, config, annotations, pack_size: None };
+        let parent = Parent { image: None, config, annotations, pack_size: None, _lock: lock };
         Ok(ForeignImage { layout, layers: manifest.layers, diff_ids, parent })
     }
 
     /// What the new image is made of; if the layers were `squashed`, none of them is one any more.
-    fn carried_on(&self, squashed: bool) -> Result<Parent> {
-        let config = match (&self.parent.config, squashed) {
-            (Some(config), true) => Some(config.without_layers()?),
-            (config, _) => config.clone(),
-        };
-        let annotations = self.parent.annotations.clone();
-        Ok(Parent { image: None, config, annotations, pack_size: None })
+    fn carried_on(mut self, squashed: bool) -> Result<Parent> {
+        if let (Some(config), true) = (&self.parent.config, squashed) {
+            self.parent.config = Some(config.without_layers()?);
+        }
+        Ok(self.parent)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The base image with all that is carried on of it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use super::BaseOptions;
 use super::base::Base;
@@ -22,12 +23,15 @@ pub struct Parent {
     pub annotations: BTreeMap<String, String>,
     /// The mean size of its packs, as annotated.
     pub pack_size: Option<PackSize>,
+    /// Keeps its blobs from being collected, should its tag go meanwhile.
+    pub _lock: File,
 }
 
 impl Parent {
     /// Opens the base, and checks that all of its data is there.
     pub fn open(options: &BaseOptions, monitor: &Monitor<'_>) -> Result<Self> {
         let layout = Layout::open(&options.image.layout)?;
+        let lock = layout.lock_blobs()?;
         let found = BaseManifest::find(&layout, &options.image.name, options.platform.as_ref())?;
         let (image, config, annotations) = match found {
             BaseManifest::Image(manifest) => {
@@ -46,7 +50,7 @@ impl Parent {
         };
         let pack_size = annotations.get(PACK_SIZE).and_then(|mean| mean.parse().ok());
         let pack_size = pack_size.and_then(|mean| PackSize::new(mean).ok());
-        Ok(Parent { image, config, annotations, pack_size })
+        Ok(Parent { image, config, annotations, pack_size, _lock: lock })
     }
 
     /// What a step needs of it; nothing if it is empty.
