@@ -35,8 +35,38 @@ type Owner struct {
 	UID, GID uint32
 }
 
+// Marks says which extended attributes of an upperdir are the overlay's own.
+type Marks int
+
+const (
+	// AutoMarks are those in the namespace that is met first; both in one upperdir are an error.
+	AutoMarks Marks = capi.MarksAuto
+	// TrustedMarks are trusted.overlay.*.
+	TrustedMarks Marks = capi.MarksTrusted
+	// UserMarks are user.overlay.*, as of an overlay mounted with userxattr.
+	UserMarks Marks = capi.MarksUser
+)
+
 // BuildOptions says how an image is built. The zero value, and nil, are the defaults.
 type BuildOptions struct {
+	// Base is the image to start from, as LAYOUT:TAG or LAYOUT@sha256:HEX; it may be in another
+	// layout. Its configuration, history and annotations are carried on. [Delta] needs one;
+	// [Canonicalize] and [Convert] take none.
+	Base string
+	// Platform is which image is meant where the base, or the image that is canonicalized or
+	// converted, is that of an index: OS/ARCHITECTURE[/VARIANT]. Empty for this machine's, or the
+	// only one.
+	Platform string
+	// VerifyBase checks the digests of all of the base's data first.
+	VerifyBase bool
+	// TrustMtime takes a file for the base's unread if its path, type, size, mode, owner and mtime
+	// are the same; for [Build] only, and refused where times mean nothing.
+	TrustMtime bool
+	// Marks says which attributes are the overlay's; for [Delta] only.
+	Marks Marks
+	// Squash makes one step of all layers; for [Convert] only.
+	Squash bool
+
 	// Exclude has patterns of what is left out. One without a slash matches a name at any depth,
 	// one with a slash matches a path from the root of the tree; * does not match a slash, **
 	// does. What is below a directory that is left out is left out too.
@@ -116,7 +146,14 @@ type BuildResult struct {
 	BytesRead int64
 	// BytesNew is the size of the new chunks.
 	BytesNew int64
-	// BytesStored is the size of the blobs that were written.
+	// UnchangedFiles is the number of files that hold what the base's file of the same path holds.
+	UnchangedFiles int64
+	// BytesMoved is how much was stored anew of the base's packs, of which little was used, or which
+	// were small and too many.
+	BytesMoved int64
+	// BytesCopied is the size of the base's blobs that were copied from its layout.
+	BytesCopied int64
+	// BytesStored is the size of the blobs that were written, copied ones among them.
 	BytesStored int64
 	// BytesShared is the size of the blobs that the layout had before.
 	BytesShared int64
@@ -130,6 +167,35 @@ type BuildResult struct {
 // Nothing refers to the image before it is complete: when the build fails, or ctx ends before it
 // is done, the layout is as it was.
 func Build(ctx context.Context, rootfs, image string, options *BuildOptions) (*BuildResult, error) {
+	return makeImage(ctx, capi.Build, rootfs, image, options)
+}
+
+// Delta builds an image of the base image of the options and what the overlayfs upperdir changes of
+// it, and stores it as image. It is the image that [Build] makes of the merged tree with the same
+// base, at the cost of the change.
+//
+// What of overlayfs's marks an upperdir does not explain by itself (redirects, metacopies, the link
+// counts of index=on) is an error.
+func Delta(ctx context.Context, upperdir, image string, options *BuildOptions) (*BuildResult, error) {
+	return makeImage(ctx, capi.Delta, upperdir, image, options)
+}
+
+// Canonicalize stores the image from, LAYOUT:TAG or LAYOUT@sha256:HEX, as image without its history:
+// with the metadata and data that [Build] of its tree with the same options would give.
+func Canonicalize(ctx context.Context, from, image string, options *BuildOptions) (*BuildResult, error) {
+	return makeImage(ctx, capi.Canonicalize, from, image, options)
+}
+
+// Convert makes a puzzlefs image of the ordinary OCI image from, whose layers are tar archives, and
+// stores it as image. Nothing is unpacked; configuration, annotations and history are carried on.
+func Convert(ctx context.Context, from, image string, options *BuildOptions) (*BuildResult, error) {
+	return makeImage(ctx, capi.Convert, from, image, options)
+}
+
+func makeImage(
+	ctx context.Context, function func(string, string, *capi.BuildOptions) (*capi.BuildResult, error),
+	source, image string, options *BuildOptions,
+) (*BuildResult, error) {
 	if options == nil {
 		options = &BuildOptions{}
 	}
@@ -139,26 +205,29 @@ func Build(ctx context.Context, rootfs, image string, options *BuildOptions) (*B
 	}
 	built, err := supervise(ctx, options.Progress, func(progress capi.ProgressFunc) (*capi.BuildResult, error) {
 		settings.Progress = progress
-		return capi.Build(rootfs, image, settings)
+		return function(source, image, settings)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &BuildResult{
-		Digest:        built.Digest,
-		Size:          int64(built.ManifestSize),
-		Verity:        built.Verity,
-		Inodes:        int64(built.Inodes),
-		Files:         int64(built.Files),
-		Layers:        int64(built.Layers),
-		Chunks:        int64(built.Chunks),
-		NewChunks:     int64(built.NewChunks),
-		BytesTree:     int64(built.BytesTree),
-		BytesRead:     int64(built.BytesRead),
-		BytesNew:      int64(built.BytesNew),
-		BytesStored:   int64(built.BytesStored),
-		BytesShared:   int64(built.BytesShared),
-		BytesMetadata: int64(built.BytesMetadata),
+		Digest:         built.Digest,
+		Size:           int64(built.ManifestSize),
+		Verity:         built.Verity,
+		Inodes:         int64(built.Inodes),
+		Files:          int64(built.Files),
+		Layers:         int64(built.Layers),
+		Chunks:         int64(built.Chunks),
+		NewChunks:      int64(built.NewChunks),
+		BytesTree:      int64(built.BytesTree),
+		BytesRead:      int64(built.BytesRead),
+		BytesNew:       int64(built.BytesNew),
+		UnchangedFiles: int64(built.Unchanged),
+		BytesMoved:     int64(built.BytesMoved),
+		BytesCopied:    int64(built.BytesCopied),
+		BytesStored:    int64(built.BytesStored),
+		BytesShared:    int64(built.BytesShared),
+		BytesMetadata:  int64(built.BytesMetadata),
 	}, nil
 }
 
@@ -168,6 +237,8 @@ func (o *BuildOptions) settings() (*capi.BuildOptions, error) {
 		Exclude:      o.Exclude,
 		Annotations:  pairs(o.Annotations),
 		Config:       o.Config,
+		Base:         o.Base,
+		Platform:     o.Platform,
 		Architecture: o.Architecture,
 		OS:           o.OS,
 		Author:       o.Author,
@@ -179,6 +250,15 @@ func (o *BuildOptions) settings() (*capi.BuildOptions, error) {
 	}
 	if o.SELinux {
 		settings.Flags |= capi.BuildSELinux
+	}
+	if o.TrustMtime {
+		settings.Flags |= capi.BuildTrustMtime
+	}
+	if o.VerifyBase {
+		settings.Flags |= capi.BuildVerifyBase
+	}
+	if o.Squash {
+		settings.Flags |= capi.BuildSquash
 	}
 	if o.Owner != nil {
 		settings.Flags |= capi.BuildHasOwner
@@ -199,6 +279,7 @@ func (o *BuildOptions) settings() (*capi.BuildOptions, error) {
 		assign(&settings.Compression, int64(o.Compression), "the compression"),
 		assign(&settings.CompressionLevel, int64(o.Level), "the compression level"),
 		assign(&settings.DataLayout, int64(o.DataLayout), "the data layout"),
+		assign(&settings.Marks, int64(o.Marks), "the marks"),
 		assign(&settings.PackSize, o.PackSize, "the pack size"),
 		assign(&settings.Threads, int64(o.Threads), "the number of threads"),
 	)

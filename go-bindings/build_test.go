@@ -122,24 +122,28 @@ func buildResult(t *testing.T, text []byte) *puzzlefs.BuildResult {
 		Verity                        string
 		Inodes, Files, Layers, Chunks int64
 		NewChunks                     int64 `json:"new_chunks"`
-		Bytes                         struct{ Tree, Read, New, Stored, Shared, Metadata int64 }
+		UnchangedFiles                int64 `json:"unchanged_files"`
+		Bytes                         struct{ Tree, Read, New, Moved, Stored, Copied, Shared, Metadata int64 }
 	}
 	check(t, json.Unmarshal(text, &built))
 	return &puzzlefs.BuildResult{
-		Digest:        built.Descriptor.Digest,
-		Size:          built.Descriptor.Size,
-		Verity:        built.Verity,
-		Inodes:        built.Inodes,
-		Files:         built.Files,
-		Layers:        built.Layers,
-		Chunks:        built.Chunks,
-		NewChunks:     built.NewChunks,
-		BytesTree:     built.Bytes.Tree,
-		BytesRead:     built.Bytes.Read,
-		BytesNew:      built.Bytes.New,
-		BytesStored:   built.Bytes.Stored,
-		BytesShared:   built.Bytes.Shared,
-		BytesMetadata: built.Bytes.Metadata,
+		Digest:         built.Descriptor.Digest,
+		Size:           built.Descriptor.Size,
+		Verity:         built.Verity,
+		Inodes:         built.Inodes,
+		Files:          built.Files,
+		Layers:         built.Layers,
+		Chunks:         built.Chunks,
+		NewChunks:      built.NewChunks,
+		BytesTree:      built.Bytes.Tree,
+		BytesRead:      built.Bytes.Read,
+		BytesNew:       built.Bytes.New,
+		UnchangedFiles: built.UnchangedFiles,
+		BytesMoved:     built.Bytes.Moved,
+		BytesCopied:    built.Bytes.Copied,
+		BytesStored:    built.Bytes.Stored,
+		BytesShared:    built.Bytes.Shared,
+		BytesMetadata:  built.Bytes.Metadata,
 	}
 }
 

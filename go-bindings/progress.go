@@ -15,6 +15,10 @@ const (
 	StageScan Stage = Stage(capi.StageScan)
 	// StageStore reads the files of the source and stores their content; counted in bytes.
 	StageStore Stage = Stage(capi.StageStore)
+	// StageCompare compares the files of the source with the base's; counted in bytes.
+	StageCompare Stage = Stage(capi.StageCompare)
+	// StageUnpack reads the layers of an ordinary image; counted in bytes as they are stored.
+	StageUnpack Stage = Stage(capi.StageUnpack)
 	// StageExtract writes files out; counted in bytes.
 	StageExtract Stage = Stage(capi.StageExtract)
 	// StageCheck checks digests; counted in bytes.
@@ -29,6 +33,10 @@ func (s Stage) String() string {
 		return "scanning"
 	case StageStore:
 		return "storing"
+	case StageCompare:
+		return "compare"
+	case StageUnpack:
+		return "unpack"
 	case StageExtract:
 		return "extracting"
 	case StageCheck:

@@ -126,9 +126,17 @@ enum puzzlefs_stage
    */
   PUZZLEFS_STAGE_CHECK = 4,
   /**
+   * Comparing the files of the source with the base's; counted in bytes.
+   */
+  PUZZLEFS_STAGE_COMPARE = 5,
+  /**
+   * Reading the layers of an ordinary image; counted in bytes as they are stored.
+   */
+  PUZZLEFS_STAGE_UNPACK = 6,
+  /**
    * Deleting what nothing refers to; counted in blobs looked at.
    */
-  PUZZLEFS_STAGE_DELETE = 5,
+  PUZZLEFS_STAGE_DELETE = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -195,6 +203,20 @@ enum puzzlefs_build_flags
    * `security.selinux`, which belongs to the host, is kept.
    */
   PUZZLEFS_BUILD_SELINUX = (1 << 5),
+  /**
+   * `puzzlefs_build` only: a file whose type, size, mode, owner and mtime are those of the
+   * base's file of the same path is taken for it unread. Refused where times mean nothing.
+   */
+  PUZZLEFS_BUILD_TRUST_MTIME = (1 << 6),
+  /**
+   * The digests of all of the base's data blobs are checked first.
+   */
+  PUZZLEFS_BUILD_VERIFY_BASE = (1 << 7),
+  /**
+   * `puzzlefs_convert` only: all layers become one step, so that metadata and data are those
+   * that `puzzlefs_build` of the unpacked image would give.
+   */
+  PUZZLEFS_BUILD_SQUASH = (1 << 8),
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -343,6 +365,35 @@ typedef uint64_t puzzlefs_lookup_flags;
 #endif // __cplusplus
 
 /**
+ * Which extended attributes of an upperdir are the overlay's own.
+ */
+enum puzzlefs_marks
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Those in the namespace that is met first; both in one upperdir are an error.
+   */
+  PUZZLEFS_MARKS_AUTO = 0,
+  /**
+   * `trusted.overlay.*`
+   */
+  PUZZLEFS_MARKS_TRUSTED = 1,
+  /**
+   * `user.overlay.*`, as of an overlay mounted with `userxattr`.
+   */
+  PUZZLEFS_MARKS_USER = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_marks puzzlefs_marks;
+#else
+typedef uint32_t puzzlefs_marks;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Bits of `flags` in `puzzlefs_open_options`.
  */
 enum puzzlefs_open_flags
@@ -468,12 +519,24 @@ typedef struct puzzlefs_build_options {
    */
   size_t config_length;
   /**
-   * The image's architecture, as Go's GOARCH; NULL for the one of `config`, else this
-   * machine's.
+   * The image to start from, as `LAYOUT:TAG` or `LAYOUT@sha256:HEX`; it may be in another
+   * layout. Its configuration, history and annotations are carried on. NULL for none; must be
+   * given to `puzzlefs_delta`, and not to `puzzlefs_canonicalize` and `puzzlefs_convert`.
+   */
+  const char *base;
+  /**
+   * Which image, where the base, or the image that is canonicalized or converted, is that of an
+   * index: `OS/ARCHITECTURE[/VARIANT]`; NULL for this machine's, or the only one.
+   */
+  const char *platform;
+  /**
+   * The image's architecture, as Go's GOARCH; NULL for the one of `config` or the base, else
+   * this machine's.
    */
   const char *architecture;
   /**
-   * The image's operating system, as Go's GOOS; NULL for the one of `config`, else `linux`.
+   * The image's operating system, as Go's GOOS; NULL for the one of `config` or the base, else
+   * `linux`.
    */
   const char *os;
   /**
@@ -481,7 +544,8 @@ typedef struct puzzlefs_build_options {
    */
   const char *author;
   /**
-   * What made the image, for its history; NULL for `puzzlefs build`.
+   * What made the image, for its history; NULL for `puzzlefs build`, `puzzlefs delta` and so
+   * on.
    */
   const char *created_by;
   /**
@@ -508,7 +572,7 @@ typedef struct puzzlefs_build_options {
   uint32_t gid;
   /**
    * The mean size of packs in bytes, a power of two from 1 to 32 MiB; 0 for one that fits the
-   * size of the tree.
+   * size of the tree, or the base's if that is larger.
    */
   uint64_t pack_size;
   /**
@@ -524,10 +588,18 @@ typedef struct puzzlefs_build_options {
    */
   uint32_t data_layout;
   /**
+   * One of `puzzlefs_marks`, for `puzzlefs_delta` only.
+   */
+  uint32_t marks;
+  /**
    * How many threads read and how many compress, from 1 to 256; 0 for the number of cores,
    * up to 16.
    */
   uint32_t threads;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
   /**
    * Is told of progress, and may cancel; NULL for nobody.
    */
@@ -592,7 +664,20 @@ typedef struct puzzlefs_build_result {
    */
   uint64_t bytes_new;
   /**
-   * Bytes of the blobs that were written.
+   * Regular files that hold what the base's file of the same path holds.
+   */
+  uint64_t unchanged_files;
+  /**
+   * Bytes that were stored anew of the base's packs, of which little was used, or which were
+   * small and too many.
+   */
+  uint64_t bytes_moved;
+  /**
+   * Bytes of the base's blobs that were copied from its layout.
+   */
+  uint64_t bytes_copied;
+  /**
+   * Bytes of the blobs that were written, copied ones among them.
    */
   uint64_t bytes_stored;
   /**
@@ -736,6 +821,46 @@ typedef struct puzzlefs_config_result {
    */
   uint64_t manifest_size;
 } puzzlefs_config_result;
+
+/**
+ * How an image is exported. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_export_options {
+  /**
+   * `sizeof(puzzlefs_export_options)`.
+   */
+  size_t size;
+  /**
+   * Is told of progress, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
+} puzzlefs_export_options;
+
+/**
+ * What was exported. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_export_result {
+  /**
+   * `sizeof(puzzlefs_export_result)`.
+   */
+  size_t size;
+  /**
+   * Entries in the archive.
+   */
+  uint64_t entries;
+  /**
+   * Bytes of the files.
+   */
+  uint64_t bytes;
+  /**
+   * Sockets, which no archive can hold, and which were left out.
+   */
+  uint64_t sockets;
+} puzzlefs_export_result;
 
 /**
  * Something that could not be restored, for want of privileges.
@@ -1141,6 +1266,103 @@ puzzlefs_status puzzlefs_build(const char *rootfs,
                                struct puzzlefs_error **error);
 
 /**
+ * Builds an image of a base image and what an upperdir of overlayfs changes of it.
+ *
+ * The image is the one that `puzzlefs_build` makes of the merged tree with the same base, at the
+ * cost of the change. Whiteouts and opaque directories are understood in all forms that the kernel
+ * knows; marks that tell of content outside the upperdir (`redirect`, `metacopy`, `nlink`) are
+ * refused.
+ *
+ * Parameters:
+ * - `upperdir`: the path of the upperdir. Nobody must change it meanwhile.
+ * - `image`: where the image is stored: `LAYOUT:TAG`.
+ * - `options`: how it is built; its `base` is the image that the upperdir lies on.
+ * - `result`: what was built, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when the build fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns as `puzzlefs_build` does, and `PUZZLEFS_ERR_INVALID_INPUT` without a base,
+ * `PUZZLEFS_ERR_UNSUPPORTED` for marks that are refused, `PUZZLEFS_ERR_CORRUPT` if the base lacks
+ * data.
+ *
+ * Threads: as `puzzlefs_build`.
+ *
+ * ```c
+ * puzzlefs_build_options options = { .size = sizeof(options), .base = "images:v1" };
+ * if (puzzlefs_delta("overlay/upper", "images:v2", &options, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_delta(const char *upperdir,
+                               const char *image,
+                               const struct puzzlefs_build_options *options,
+                               struct puzzlefs_build_result *result,
+                               struct puzzlefs_error **error);
+
+/**
+ * Stores an image anew, without its history: with the metadata and data that `puzzlefs_build` of
+ * its tree with the same options would give.
+ *
+ * Its configuration and annotations are carried on. Nothing is unpacked.
+ *
+ * Parameters:
+ * - `from`: the image: `LAYOUT:TAG` or `LAYOUT@sha256:HEX`.
+ * - `image`: where the new image is stored: `LAYOUT:TAG`.
+ * - `options`: how it is built, without a base; NULL for the defaults.
+ * - `result`: what was built, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the image,
+ * `PUZZLEFS_ERR_CORRUPT` if it is damaged, `PUZZLEFS_ERR_NO_SPACE`, `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: as `puzzlefs_build`.
+ *
+ * ```c
+ * if (puzzlefs_canonicalize("images:v9", "images:release", NULL, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_canonicalize(const char *from,
+                                      const char *image,
+                                      const struct puzzlefs_build_options *options,
+                                      struct puzzlefs_build_result *result,
+                                      struct puzzlefs_error **error);
+
+/**
+ * Makes a puzzlefs image of an ordinary OCI image, whose layers are tar archives.
+ *
+ * Each layer is read once, its digest and diff ID are checked, and it is not unpacked. By default
+ * each is a step on the ones below, so that images share what lower layers became. Configuration,
+ * annotations and history are carried on.
+ *
+ * Parameters:
+ * - `from`: the ordinary image: `LAYOUT:TAG` or `LAYOUT@sha256:HEX`.
+ * - `image`: where the new image is stored: `LAYOUT:TAG`.
+ * - `options`: how it is built, without a base; NULL for the defaults.
+ * - `result`: what was built, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the image,
+ * `PUZZLEFS_ERR_INVALID_INPUT` for a puzzlefs image, `PUZZLEFS_ERR_UNSUPPORTED` for layers of
+ * other kinds, `PUZZLEFS_ERR_CORRUPT` for damaged ones, `PUZZLEFS_ERR_NO_SPACE`,
+ * `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: as `puzzlefs_build`.
+ *
+ * ```c
+ * if (puzzlefs_convert("debian:12", "images:debian", NULL, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_convert(const char *from,
+                                 const char *image,
+                                 const struct puzzlefs_build_options *options,
+                                 struct puzzlefs_build_result *result,
+                                 struct puzzlefs_error **error);
+
+/**
  * Changes the configuration of an image, as a step of its history that adds no layer.
  *
  * The file system is the same, and everything in configuration, manifest and index that is not
@@ -1257,6 +1479,34 @@ const char *puzzlefs_error_path(const struct puzzlefs_error *error);
  * ```
  */
 void puzzlefs_error_free(struct puzzlefs_error *error);
+
+/**
+ * Writes an image out as a tar archive, in the pax format: the same bytes for the same tree.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `fd`: a file descriptor to be written to, such as a file or a pipe; it stays open.
+ * - `options`: NULL for the defaults.
+ * - `result`: what was exported, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_CORRUPT` for a data blob that is missing
+ * or damaged, `PUZZLEFS_ERR_IO` and `PUZZLEFS_ERR_NO_SPACE` if `fd` cannot be written,
+ * `PUZZLEFS_ERR_CANCELLED`. Then `fd` has got the begin of an archive.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * if (puzzlefs_image_export(image, STDOUT_FILENO, NULL, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_export(const struct puzzlefs_image *image,
+                                      int fd,
+                                      const struct puzzlefs_export_options *options,
+                                      struct puzzlefs_export_result *result,
+                                      struct puzzlefs_error **error);
 
 /**
  * Writes an image out as a directory.

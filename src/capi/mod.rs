@@ -12,6 +12,7 @@
 mod build;
 mod config;
 mod error;
+mod export;
 mod extract;
 mod fsck;
 mod image;

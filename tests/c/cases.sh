@@ -19,6 +19,13 @@ same "$(./options ../tree layout:packs packs ../config)" \
 same "$(./options ../tree layout:chunks chunks ../config)" \
     "$(puzzlefs build --compression=none --layout blob-per-chunk "$@" cli:chunks)"
 
+# The next step: a change in an upperdir.
+mkdir upper
+echo new >upper/new
+same "$(./step layout:v1 upper layout:v2 'a step' 2>log)" \
+    "$(puzzlefs delta --quiet --base cli:v1 --created-by 'a step' upper cli:v2)"
+grep -q "are the base's; 4 bytes new" log
+
 mkdir misused
 ./build ../tree misused/layout:v1 >/dev/null 2>&1
 ./misuse ../tree misused/layout
@@ -34,7 +41,8 @@ same "$(find layout | sort)" "$before"
 same "$(./fsck layout)" ''
 
 # What is damaged is told as the command-line tool tells it.
-largest=$(find layout/blobs -type f -size +100k | head -n 1)
-printf x | dd of="$largest" bs=1 seek=1000 conv=notrunc status=none
+manifest=$(jq -r '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == "v1").digest' layout/index.json)
+pack=$(jq -r '.layers[1:] | max_by(.size).digest' "layout/blobs/sha256/${manifest#sha256:}")
+printf damaged | dd of="layout/blobs/sha256/${pack#sha256:}" bs=1 seek=1000 conv=notrunc status=none
 same "$(./fsck layout || echo failed)" "$(puzzlefs fsck --quiet layout || echo failed)"
 same "$(./fsck layout | wc -l)" 1

@@ -87,11 +87,49 @@ static void build_options(void)
         { INVALID, "'options.config' is NULL", { SIZED, .config_length = 1 } },
         { INVALID, "'options.config' cannot have", { SIZED, .config = (const uint8_t *)"", .config_length = SIZE_MAX } },
         { INVALID, "not JSON", { SIZED, .config = (const uint8_t *)"" } },
+        { INVALID, "names no image", { SIZED, .base = "images" } },
+        { INVALID, "but no base", { SIZED, .flags = PUZZLEFS_BUILD_TRUST_MTIME } },
+        { INVALID, "'options.base' is NULL", { SIZED, .flags = PUZZLEFS_BUILD_VERIFY_BASE } },
+        { INVALID, "there is no upperdir", { SIZED, .marks = PUZZLEFS_MARKS_USER } },
+        { UNSUPPORTED, "unknown bits", { SIZED, .flags = PUZZLEFS_BUILD_SQUASH } },
+        { UNSUPPORTED, "'options.reserved'", { SIZED, .reserved = 1 } },
         { INVALID, "not a JSON object", { SIZED, .config = (const uint8_t *)"[]!", .config_length = 2 } },
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         FAIL(cases[i].status, cases[i].text, puzzlefs_build(rootfs, v2, &cases[i].options, NULL, &error));
+}
+
+/* What only some of the functions take that make images. */
+static void other_sources(void)
+{
+    puzzlefs_build_options with_base = { .size = sizeof(with_base), .base = v1 };
+    puzzlefs_build_options missing = { .size = sizeof(missing), .base = "/does/not/exist:v1" };
+    puzzlefs_build_options marks = { .size = sizeof(marks), .base = v1, .marks = 3 };
+    puzzlefs_build_options trusting = { .size = sizeof(trusting), .base = v1, .flags = PUZZLEFS_BUILD_TRUST_MTIME };
+    puzzlefs_build_options platform = { .size = sizeof(platform), .platform = "linux" };
+    puzzlefs_image *image;
+
+    FAIL(INVALID, "'upperdir' is NULL", puzzlefs_delta(NULL, v2, &with_base, NULL, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_delta(rootfs, NULL, &with_base, NULL, &error));
+    FAIL(INVALID, "without a base", puzzlefs_delta(rootfs, v2, NULL, NULL, &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_delta(rootfs, v2, &missing, NULL, &error));
+    FAIL(UNSUPPORTED, "'options.marks' is 3", puzzlefs_delta(rootfs, v2, &marks, NULL, &error));
+    FAIL(UNSUPPORTED, "unknown bits", puzzlefs_delta(rootfs, v2, &trusting, NULL, &error));
+    FAIL(INVALID, "'from' is NULL", puzzlefs_canonicalize(NULL, v2, NULL, NULL, &error));
+    FAIL(INVALID, "has no base", puzzlefs_canonicalize(v1, v2, &with_base, NULL, &error));
+    FAIL(INVALID, "is no platform", puzzlefs_canonicalize(v1, v2, &platform, NULL, &error));
+    FAIL(NOT_FOUND, "v2", puzzlefs_canonicalize(v2, v2, NULL, NULL, &error));
+    FAIL(INVALID, "'from' is NULL", puzzlefs_convert(NULL, v2, NULL, NULL, &error));
+    FAIL(INVALID, "has no base", puzzlefs_convert(v1, v2, &with_base, NULL, &error));
+    FAIL(INVALID, "a puzzlefs image already", puzzlefs_convert(v1, v2, NULL, NULL, &error));
+    FAIL(NOT_FOUND, "v2", puzzlefs_image_open(v2, NULL, &image, &error));
+
+    CHECK(puzzlefs_image_open(v1, NULL, &image, &error) == PUZZLEFS_OK);
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_export(NULL, 1, NULL, NULL, &error));
+    FAIL(INVALID, "'fd' is -1", puzzlefs_image_export(image, -1, NULL, NULL, &error));
+    FAIL(PUZZLEFS_ERR_IO, "cannot write the archive", puzzlefs_image_export(image, 9999, NULL, NULL, &error));
+    puzzlefs_image_free(image);
 }
 
 static void build(void)
@@ -397,6 +435,7 @@ int main(int argc, char **argv)
     nothing();
     references();
     build_options();
+    other_sources();
     build();
     open_image();
     SUCCEED(puzzlefs_image_open(v1, NULL, &image, &error));

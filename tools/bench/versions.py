@@ -17,7 +17,7 @@ from pathlib import Path
 from measure import MB, TARGET, TOOLS, Verdict, add_programs, measure, print_verdicts, remove, store_size
 
 VERSIONS = 10
-PACKAGES = "gcc,python3,perl,openssl,curl,git,vim,openssh-client,gnupg,libxml2-utils,imagemagick,ffmpeg"
+PACKAGES = "gcc,python3,perl,openssl,curl,git,vim,openssh-client,gnupg"
 RELEASES = ["5.0.4", "5.1.6", "5.2.2", "5.3.3", "5.4.5", "5.5.4", "5.6.3", "5.7.3", "5.8.3", "5.9.2"]
 
 

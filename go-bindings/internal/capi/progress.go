@@ -18,6 +18,8 @@ const (
 	StageStore   = C.PUZZLEFS_STAGE_STORE
 	StageExtract = C.PUZZLEFS_STAGE_EXTRACT
 	StageCheck   = C.PUZZLEFS_STAGE_CHECK
+	StageCompare = C.PUZZLEFS_STAGE_COMPARE
+	StageUnpack  = C.PUZZLEFS_STAGE_UNPACK
 	StageDelete  = C.PUZZLEFS_STAGE_DELETE
 )
 
