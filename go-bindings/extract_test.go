@@ -3,6 +3,7 @@ package puzzlefs_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -49,11 +50,18 @@ func TestExtract(t *testing.T) {
 
 // TestExtractCancel stops the work when it has begun: nothing of it stays.
 func TestExtractCancel(t *testing.T) {
-	image := open(t, makeTree(t))
+	// So many files that no machine has written all of them before it is told to stop.
+	tree := t.TempDir()
+	for i := range 20_000 {
+		dir := filepath.Join(tree, fmt.Sprint(i/1000))
+		check(t, os.MkdirAll(dir, 0o755))
+		check(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("content"), 0o644))
+	}
+	image := open(t, tree)
 	reason := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stages := make(map[puzzlefs.Stage]bool)
-	options := &puzzlefs.ExtractOptions{Progress: func(p puzzlefs.Progress) {
+	options := &puzzlefs.ExtractOptions{Threads: 1, Progress: func(p puzzlefs.Progress) {
 		stages[p.Stage] = true
 		cancel(reason)
 	}}

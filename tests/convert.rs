@@ -481,9 +481,9 @@ fn bad_images() {
     let mut config = maker.layout.config("good");
     let layer = array(&manifest["layers"])[0].clone();
     config["rootfs"]["diff_ids"] = json!([sha256(b"other")]);
-    maker.manifest("diff-id", &config, &[layer.clone()]);
+    maker.manifest("diff-id", &config, std::slice::from_ref(&layer));
     config["rootfs"]["diff_ids"] = json!([]);
-    maker.manifest("no-diff-id", &config, &[layer.clone()]);
+    maker.manifest("no-diff-id", &config, std::slice::from_ref(&layer));
     let cut = filter("gzip | head -c 40", &good);
     let cut = maker.put(TAR, &cut);
     config["rootfs"]["diff_ids"] = json!([sha256(&good)]);
