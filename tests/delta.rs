@@ -670,6 +670,35 @@ fn an_image_without_layers_is_an_empty_base() {
     assert_eq!(history, array(&config["history"]).len());
 }
 
+/// The same steps at another time, in another place.
+#[test]
+fn the_same_steps_give_the_same_image() {
+    let dir = temp_dir();
+    let digests: Vec<_> = ["one", "two"]
+        .iter()
+        .map(|name| {
+            let dir = mkdir(&dir.path().join(name));
+            let [lower, upper] = ["lower", "upper"].map(|name| mkdir(&dir.join(name)));
+            fs::write(lower.join("file"), lines(100 * KIB)).unwrap();
+            fs::write(upper.join("new"), "new").unwrap();
+            let layout = Layout::new(dir.join("layout"));
+            let step = |arguments: &[&OsStr]| {
+                let mut command = puzzlefs();
+                command.env("SOURCE_DATE_EPOCH", "1700000000").args(arguments);
+                succeed(&mut command);
+            };
+            let [build, delta, config] = ["build", "delta", "config"].map(OsStr::new);
+            let [clamp, base, env] = ["--clamp-mtime", "--base", "--env=A=b"].map(OsStr::new);
+            let [v1, v2] = ["v1", "v2"].map(|tag| layout.image(tag));
+            step(&[build, clamp, lower.as_os_str(), &v1]);
+            step(&[delta, clamp, base, &v1, upper.as_os_str(), &v2]);
+            step(&[config, &v2, env]);
+            layout.digest("v2")
+        })
+        .collect();
+    assert_eq!(digests[0], digests[1]);
+}
+
 /// Each step adds to the history, and carries the configuration on.
 #[test]
 fn history_and_configuration_are_carried_on() {

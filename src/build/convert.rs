@@ -110,8 +110,14 @@ impl ForeignImage {
             let message = format!("the config {config} has {ids} diff IDs for {layers} layers");
             return Err(Error::corrupt(message));
         }
-        let annotations = manifest.annotations;
-        let parent = Parent { image: None, config, annotations, pack_size: None, _lock: lock };
+        let parent = Parent {
+            image: None,
+            config,
+            annotations: manifest.annotations,
+            artifact_type: manifest.artifact_type,
+            pack_size: None,
+            _lock: lock,
+        };
         Ok(ForeignImage { layout, layers: manifest.layers, diff_ids, parent })
     }
 

@@ -406,8 +406,9 @@ fn write(
     if let Some(mean) = step.pack_size {
         annotations.entry(PACK_SIZE.to_owned()).or_insert_with(|| mean.to_string());
     }
-    let manifest =
-        encode_manifest(&config, &rootfs, &digest::fs_verity(&metadata), &data, &annotations);
+    let artifact_type = parent.and_then(|parent| parent.artifact_type.as_deref());
+    let verity = digest::fs_verity(&metadata);
+    let manifest = encode_manifest(&config, &rootfs, &verity, &data, &annotations, artifact_type);
     Ok(Written {
         manifest: put(&manifest, media_type::MANIFEST)?,
         verity: digest::fs_verity(&manifest),

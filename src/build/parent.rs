@@ -21,6 +21,8 @@ pub struct Parent {
     pub image: Option<Image>,
     pub config: Option<ImageConfig>,
     pub annotations: BTreeMap<String, String>,
+    /// The manifest's `artifactType`.
+    pub artifact_type: Option<String>,
     /// The mean size of its packs, as annotated.
     pub pack_size: Option<PackSize>,
     /// Keeps its blobs from being collected, should its tag go meanwhile.
@@ -33,24 +35,22 @@ impl Parent {
         let layout = Layout::open(&options.image.layout)?;
         let lock = layout.lock_blobs()?;
         let found = BaseManifest::find(&layout, &options.image.name, options.platform.as_ref())?;
-        let (image, config, annotations) = match found {
-            BaseManifest::Image(manifest) => {
-                let annotations = manifest.annotations.clone();
+        let BaseManifest { image, config, annotations, artifact_type } = found;
+        let config = ImageConfig::read(&layout, &config)?;
+        let image = match image {
+            None => None,
+            Some(manifest) => {
                 let image = Image::of_manifest(layout, manifest, false)?;
                 image.check_blobs()?;
                 if options.verify {
                     verify(&image, monitor)?;
                 }
-                let config = image.image_config().cloned();
-                (Some(image), config, annotations)
-            }
-            BaseManifest::Empty { config, annotations } => {
-                (None, ImageConfig::read(&layout, &config)?, annotations)
+                Some(image)
             }
         };
         let pack_size = annotations.get(PACK_SIZE).and_then(|mean| mean.parse().ok());
         let pack_size = pack_size.and_then(|mean| PackSize::new(mean).ok());
-        Ok(Parent { image, config, annotations, pack_size, _lock: lock })
+        Ok(Parent { image, config, annotations, artifact_type, pack_size, _lock: lock })
     }
 
     /// What a step needs of it; nothing if it is empty.

@@ -79,10 +79,6 @@ impl Image {
         self.config.as_ref().map(ImageConfig::document)
     }
 
-    pub(crate) fn image_config(&self) -> Option<&ImageConfig> {
-        self.config.as_ref()
-    }
-
     pub(crate) fn blobs(&self) -> &Blobs {
         &self.blobs
     }

@@ -268,6 +268,7 @@ pub(crate) struct SourceManifest {
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
     pub annotations: BTreeMap<String, String>,
+    pub artifact_type: Option<String>,
 }
 
 impl SourceManifest {
@@ -281,6 +282,7 @@ impl SourceManifest {
         Ok(SourceManifest {
             config: Descriptor::of(manifest.config())?,
             layers: manifest.layers().iter().map(Descriptor::of).collect::<Result<_>>()?,
+            artifact_type: manifest.artifact_type().as_ref().map(ToString::to_string),
             annotations: manifest.annotations().clone().unwrap_or_default().into_iter().collect(),
         })
     }
@@ -288,29 +290,27 @@ impl SourceManifest {
 
 /// The manifest of an image to start from, which may have no layers yet, as the ones that umoci
 /// makes first.
-pub(crate) enum BaseManifest {
-    /// A puzzlefs image.
-    Image(Manifest),
-    /// An image without layers.
-    Empty {
-        /// Its configuration.
-        config: Descriptor,
-        /// Its annotations.
-        annotations: BTreeMap<String, String>,
-    },
+pub(crate) struct BaseManifest {
+    /// The puzzlefs image; none if there are no layers.
+    pub image: Option<Manifest>,
+    pub config: Descriptor,
+    pub annotations: BTreeMap<String, String>,
+    pub artifact_type: Option<String>,
 }
 
 impl BaseManifest {
     /// As [`Manifest::find`].
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
-        if !manifest.layers().is_empty() {
-            return Manifest::of(descriptor, &manifest).map(BaseManifest::Image);
-        }
-        let annotations = manifest.annotations().clone().unwrap_or_default();
-        Ok(BaseManifest::Empty {
+        let image = match manifest.layers().is_empty() {
+            true => None,
+            false => Some(Manifest::of(descriptor, &manifest)?),
+        };
+        Ok(BaseManifest {
+            image,
             config: Descriptor::of(manifest.config())?,
-            annotations: annotations.into_iter().collect(),
+            annotations: manifest.annotations().clone().unwrap_or_default().into_iter().collect(),
+            artifact_type: manifest.artifact_type().as_ref().map(ToString::to_string),
         })
     }
 }
@@ -326,6 +326,7 @@ pub fn encode(
     rootfs_verity: &[u8; 32],
     data: &[Descriptor],
     annotations: &BTreeMap<String, String>,
+    artifact_type: Option<&str>,
 ) -> Vec<u8> {
     let mut first = rootfs.json();
     first["annotations"] = json!({ VERITY: hex::encode(rootfs_verity) });
@@ -337,6 +338,9 @@ pub fn encode(
         "config": config.json(),
         "layers": layers,
     });
+    if let Some(artifact_type) = artifact_type {
+        manifest["artifactType"] = json!(artifact_type);
+    }
     if !annotations.is_empty() {
         manifest["annotations"] = json!(annotations);
     }

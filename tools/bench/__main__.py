@@ -2,16 +2,18 @@
 
   small, large, huge   builds of one tree (default: large)
   versions             ten versions of a distribution and of an application, as deltas and apart
+  convert              an ordinary image converted, and unpacked and built
   steps                a thousand small deltas, and the delta of one file
 """
 
 import sys
 
+import convert
 import images
 import steps
 import versions
 
-BENCHES = {"versions": versions.main, "steps": steps.main}
+BENCHES = {"versions": versions.main, "convert": convert.main, "steps": steps.main}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::args::{self, Build, Canonicalize, Convert, Delta, OnBase};
-use crate::output::{Bar, Failure};
+use crate::output::{Bar, Failure, note};
 
 pub fn run_build(args: Build) -> Result<ExitCode, Failure> {
     let options = BuildOptions {
@@ -68,6 +68,12 @@ pub fn run(
     let report = |progress| bar.show(progress);
     let built = build(&Monitor::new(&report))?;
     drop(bar);
+    if built.bytes_copied > 0 && !args.quiet {
+        note(&format!(
+            "copied {} from the base's layout",
+            indicatif::BinaryBytes(built.bytes_copied)
+        ));
+    }
     if args.json {
         crate::look::print_json(&json(&built))?;
     } else {

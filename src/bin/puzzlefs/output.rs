@@ -45,6 +45,11 @@ pub fn warning(text: &str) {
     line(&format!("puzzlefs: warning: {text}"));
 }
 
+/// Tells something that the user may want to know.
+pub fn note(text: &str) {
+    line(&format!("puzzlefs: {text}"));
+}
+
 fn line(text: &str) {
     // If standard error is closed, there is no place left where to say so.
     drop(writeln!(io::stderr(), "{text}"));
