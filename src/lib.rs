@@ -46,6 +46,7 @@ pub mod fsck;
 pub mod image;
 pub mod inspect;
 pub mod layout;
+pub mod mount;
 pub mod pack;
 pub mod progress;
 pub mod source;
