@@ -395,6 +395,7 @@ impl fuser::Filesystem for FileSystem {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        // Before it executes a file, the kernel asks for its capabilities each time.
         if !self.has_xattrs {
             return reply.error(Errno::ENOSYS);
         }
@@ -402,9 +403,6 @@ impl fuser::Filesystem for FileSystem {
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        if !self.has_xattrs {
-            return reply.error(Errno::ENOSYS);
-        }
         self.guard(ino, || {
             let list = self.find(ino).map(|(_, inode)| {
                 let keys = inode.metadata.xattrs.iter().map(|xattr| [&*xattr.key, b"\0"].concat());

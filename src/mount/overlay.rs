@@ -188,8 +188,8 @@ fn overlay(attributes: &Attributes) -> Result<OwnedFd> {
     overlay.set("upperdir", format!("{DATA}/{UPPER}"))?;
     overlay.set("workdir", format!("{DATA}/{WORK}"))?;
     // What is written shall mean the same over another image, and be what `delta` takes.
-    for feature in ["index", "metacopy", "redirect_dir"] {
-        overlay.set(feature, "off")?;
+    for (feature, how) in [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")] {
+        overlay.set(feature, how)?;
     }
     if in_user_namespace()? {
         overlay.set_flag("userxattr")?;

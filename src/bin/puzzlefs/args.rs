@@ -197,7 +197,7 @@ pub struct Mount {
     #[arg(short, long)]
     pub foreground: bool,
     /// Options, with commas between them: allow_other, default_permissions, nosuid, nodev, noexec,
-    /// ro, rw, verify, digest=, persist=, uidmap=, gidmap=, threads=, fsname=, log=.
+    /// writable, verify, digest=, persist=, uidmap=, gidmap=, threads=, fsname=, log=.
     #[arg(short, value_name = "OPTIONS")]
     pub options: Vec<OsString>,
     /// What the image must be: sha256:HEX, its manifest's digest, or HEX, the fs-verity digest of

@@ -170,13 +170,14 @@ impl Wanted {
                 mount.noexec |= name.starts_with(b"user");
             }
             b"ro" => mount.writable = Writable::No,
-            b"rw" | b"writable" => self.write_to_memory(),
+            b"writable" => self.write_to_memory(),
             b"verify" => self.verify = true,
-            // What mount(8) and fstab(5) have for others.
+            // What mount(8) and fstab(5) have for others; it says `rw` whenever not told `ro`.
             b"" | b"_netdev" | b"async" | b"atime" | b"auto" | b"defaults" | b"diratime"
             | b"loud" | b"noatime" | b"noauto" | b"nodiratime" | b"nofail" | b"nogroup"
             | b"noowner" | b"norelatime" | b"nostrictatime" | b"nouser" | b"nousers"
-            | b"relatime" | b"silent" | b"sloppy" | b"strictatime" | b"sync" | b"dirsync" => {}
+            | b"relatime" | b"rw" | b"silent" | b"sloppy" | b"strictatime" | b"sync"
+            | b"dirsync" => {}
             _ => return unknown(option, sloppy),
         }
         Ok(())
@@ -364,9 +365,10 @@ mod tests {
         assert_eq!(users.source, Some("a=b".into()));
         for (options, writable) in [
             ("defaults,_netdev,nofail,x-systemd.automount,comment=no", Writable::No),
-            ("rw", Writable::Memory),
-            ("rw,ro", Writable::No),
-            ("persist=/a,rw", Writable::Directory("/a".into())),
+            ("rw", Writable::No),
+            ("writable", Writable::Memory),
+            ("writable,ro", Writable::No),
+            ("persist=/a,writable,rw", Writable::Directory("/a".into())),
         ] {
             assert_eq!(parse(options).unwrap().mount.writable, writable, "{options}");
         }
