@@ -12,6 +12,8 @@ RELEASE := $(TARGET)/release
 # Where `make install` puts things.
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
+# mount(8) looks for its helpers in /sbin and /usr/sbin, not in /usr/local.
+SBINDIR ?= /usr/sbin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DESTDIR ?=
@@ -30,7 +32,7 @@ CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
 REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 
-# The demo's root filesystem.
+# The root filesystem of the demo and of the tests that mount one.
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
@@ -81,8 +83,8 @@ demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of 
 
 test: test-rust test-c test-go test-demo ## run all the tests
 
-test-rust: deps ## run the Rust tests, those against the reference and other tools among them
-	PUZZLEFS_REFERENCE=$(REFERENCE) cargo test --release --locked
+test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference and other tools among them
+	PUZZLEFS_REFERENCE=$(REFERENCE) PUZZLEFS_ROOT=$(SMALL_TREE) cargo test --release --locked
 
 test-c: packages stage ## compile and run the C tests and examples
 	$(STAGED) tests/c/run.sh
@@ -113,9 +115,10 @@ bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--hel
 
 # Installing
 
-install: release ## install under PREFIX (also BINDIR, LIBDIR, INCLUDEDIR, DESTDIR)
-	install -d $(addprefix $(DESTDIR),$(BINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
+install: release ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDEDIR, DESTDIR)
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(SBINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
 	install -m 755 $(RELEASE)/puzzlefs $(DESTDIR)$(BINDIR)/puzzlefs
+	ln -sf $(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs
 	install -m 644 include/puzzlefs.h $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h
 	install -m 644 $(RELEASE)/libpuzzlefs.a $(DESTDIR)$(LIBDIR)/libpuzzlefs.a
 	install -m 755 $(RELEASE)/libpuzzlefs.so $(DESTDIR)$(LIBDIR)/libpuzzlefs.so.$(VERSION)
@@ -126,12 +129,12 @@ install: release ## install under PREFIX (also BINDIR, LIBDIR, INCLUDEDIR, DESTD
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc
 
 uninstall: ## remove what `install` with the same variables put there
-	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \
+	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \
 		$(addprefix $(DESTDIR)$(LIBDIR)/,libpuzzlefs.a libpuzzlefs.so libpuzzlefs.so.$(VERSION) $(SONAME))
 
 # Ours alone: whatever the caller says about where `install` shall put things is not for this.
 stage: release
-	$(MAKE) install PREFIX=$(STAGE) BINDIR=$(STAGE)/bin LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DESTDIR=
+	$(MAKE) install PREFIX=$(STAGE) BINDIR=$(STAGE)/bin SBINDIR=$(STAGE)/sbin LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DESTDIR=
 
 # Generated files, which are committed: nobody needs these tools to build
 

@@ -52,6 +52,7 @@ pub mod fsck;
 pub mod image;
 pub mod inspect;
 pub mod layout;
+pub mod mount;
 pub mod pack;
 pub mod progress;
 pub mod source;

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quick_cache::sync::Cache;
 use quick_cache::{UnitWeighter, Weighter};
@@ -31,22 +32,22 @@ pub struct Blobs {
     staged: Option<PathBuf>,
     list: Vec<Slot>,
     open: Cache<u32, Arc<OpenBlob>, UnitWeighter>,
-    frames: Cache<(u32, u32), Arc<[u8]>, Bytes>,
+    frames: Cache<(u32, u32), Arc<Vec<u8>>, Bytes>,
     verify: bool,
 }
 
 struct Slot {
     blob: Blob,
     is_zeros: bool,
-    /// Set once the digest was found right.
-    verified: OnceLock<()>,
+    /// Whether the digest was found right.
+    verified: AtomicBool,
 }
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<(u32, u32), Arc<[u8]>> for Bytes {
-    fn weight(&self, _: &(u32, u32), frame: &Arc<[u8]>) -> u64 {
+impl Weighter<(u32, u32), Arc<Vec<u8>>> for Bytes {
+    fn weight(&self, _: &(u32, u32), frame: &Arc<Vec<u8>>) -> u64 {
         frame.len().max(1) as u64
     }
 }
@@ -72,7 +73,7 @@ impl Blobs {
         const FRAME: u64 = crate::pack::FRAME_SIZE as u64;
         let slot = |blob: Blob| {
             let is_zeros = blob.compressed && blob.digest == zeros::PACK.digest;
-            Slot { blob, is_zeros, verified: OnceLock::new() }
+            Slot { blob, is_zeros, verified: AtomicBool::new(false) }
         };
         Blobs {
             layout,
@@ -95,6 +96,14 @@ impl Blobs {
             buffer.fill(0);
             return Ok(());
         }
+        let result = self.read_content(number, buffer, offset);
+        if result.is_err() {
+            self.forget(number);
+        }
+        result
+    }
+
+    fn read_content(&self, number: u32, buffer: &mut [u8], offset: u64) -> Result<()> {
         let blob = self.get(number)?;
         let in_blob = |error: Error| self.in_blob(number, error);
         let end = offset + buffer.len() as u64;
@@ -123,18 +132,41 @@ impl Blobs {
         Ok(())
     }
 
-    fn frame(&self, number: u32, blob: &OpenBlob, frame: usize) -> Result<Arc<[u8]>> {
+    /// Decompresses this part of a blob's content, as far as it is compressed and there.
+    pub fn prefetch(&self, number: u32, offset: u64, length: u64) -> Result<()> {
+        if self.is_zeros(number) {
+            return Ok(());
+        }
+        let blob = self.get(number)?;
+        let last = offset + length.saturating_sub(1);
+        let (Some((first, _)), Some((last, _))) = (blob.frame_at(offset), blob.frame_at(last))
+        else {
+            return Ok(());
+        };
+        for frame in first..=last {
+            self.frame(number, &blob, frame).map_err(|error| self.in_blob(number, error))?;
+        }
+        Ok(())
+    }
+
+    /// What was read of the blob may have been wrong: next time, it is opened and checked anew.
+    fn forget(&self, number: u32) {
+        self.open.remove(&number);
+        self.list[number as usize].verified.store(false, Ordering::Relaxed);
+    }
+
+    fn frame(&self, number: u32, blob: &OpenBlob, frame: usize) -> Result<Arc<Vec<u8>>> {
         self.frames
-            .get_or_insert_with(&(number, frame as u32), || blob.read_frame(frame).map(Arc::from))
+            .get_or_insert_with(&(number, frame as u32), || blob.read_frame(frame).map(Arc::new))
     }
 
     /// The open blob, its digest checked if that was asked for.
     fn get(&self, number: u32) -> Result<Arc<OpenBlob>> {
         let blob = self.open.get_or_insert_with(&number, || self.open(number).map(Arc::new))?;
-        let slot = &self.list[number as usize];
-        if self.verify && slot.verified.get().is_none() {
+        let verified = &self.list[number as usize].verified;
+        if self.verify && !verified.load(Ordering::Relaxed) {
             self.verify(number)?;
-            slot.verified.get_or_init(|| ());
+            verified.store(true, Ordering::Relaxed);
         }
         Ok(blob)
     }

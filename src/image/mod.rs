@@ -1,6 +1,8 @@
 //! An open image: looking around in it, and reading it.
 
 mod blobs;
+mod starts;
+mod verity;
 
 use std::path::Path;
 
@@ -14,6 +16,8 @@ use crate::tree::{Ino, Kind, Tree, show};
 
 pub use blobs::BlobCheck;
 pub(crate) use blobs::Blobs;
+use starts::Starts;
+pub use verity::Pin;
 
 /// How an image is opened.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +40,7 @@ pub struct Image {
     rootfs: Rootfs,
     metadata_size: u64,
     blobs: Blobs,
+    starts: Starts,
 }
 
 /// How many symbolic links are followed on the way to a file, as Linux has it.
@@ -59,8 +64,10 @@ impl Image {
             error.context(format_args!("the rootfs {}", manifest.rootfs.digest))
         })?;
         manifest.check_references(&rootfs)?;
-        let blobs = Blobs::new(layout.clone(), None, rootfs.blobs.clone(), verify);
-        Ok(Image { layout, manifest, config, rootfs, metadata_size: metadata.len() as u64, blobs })
+        let blobs = Blobs::new(layout.absolute()?, None, rootfs.blobs.clone(), verify);
+        let metadata_size = metadata.len() as u64;
+        let starts = Starts::default();
+        Ok(Image { layout, manifest, config, rootfs, metadata_size, blobs, starts })
     }
 
     /// The layout that the image is in.
@@ -162,19 +169,30 @@ impl Image {
             return Err(Error::invalid(format!("inode {} is not a regular file", ino.get())));
         };
         let mut done = 0;
-        let mut start = 0;
-        for extent in extents {
-            let end = start + extent.length;
-            let from = offset + done as u64;
-            if from < end && done < buffer.len() {
-                let skip = from - start;
-                let length = (extent.length - skip).min((buffer.len() - done) as u64);
-                self.read_extent(extent, &mut buffer[done..done + length as usize], skip)?;
-                done += length as usize;
+        for (extent, skip) in self.starts.extents_from(ino, extents, offset) {
+            if done == buffer.len() {
+                break;
             }
-            start = end;
+            let length = (extent.length - skip).min((buffer.len() - done) as u64);
+            self.read_extent(extent, &mut buffer[done..done + length as usize], skip)?;
+            done += length as usize;
         }
         Ok(done)
+    }
+
+    /// Decompresses a part of the regular file `ino`, so that it is at hand when it is read soon.
+    pub(crate) fn prefetch(&self, ino: Ino, offset: u64, length: u64) -> Result<()> {
+        let extents = self.tree().inode(ino).file().map_or(&[][..], |extents| extents);
+        let mut rest = length;
+        for (extent, skip) in self.starts.extents_from(ino, extents, offset) {
+            if rest == 0 {
+                break;
+            }
+            let length = (extent.length - skip).min(rest);
+            self.blobs.prefetch(extent.blob, extent.offset + skip, length)?;
+            rest -= length;
+        }
+        Ok(())
     }
 
     /// Fills `buffer` with the bytes of an extent of this image from `offset` in it on.

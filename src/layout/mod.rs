@@ -113,6 +113,14 @@ impl Layout {
         layout.check().map(|()| layout)
     }
 
+    /// The same layout by its absolute path, which stays right when the process changes its
+    /// directory.
+    pub(crate) fn absolute(&self) -> Result<Self> {
+        let path = std::path::absolute(&self.path)
+            .map_err(|error| Error::io("find the path of", &self.path, error))?;
+        Ok(Layout { path })
+    }
+
     fn create(&self) -> Result<()> {
         let blobs = self.path.join(BLOBS);
         fs::create_dir_all(&blobs).map_err(|error| Error::io("make", &blobs, error))?;

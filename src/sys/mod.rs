@@ -1,7 +1,9 @@
 //! The system calls that the standard library does not have, as safe functions.
 
 pub mod dirs;
+pub mod namespace;
 pub mod remove;
 pub mod thread;
+pub mod verity;
 pub mod writeback;
 pub mod xattr;

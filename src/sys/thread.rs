@@ -1,6 +1,6 @@
 //! The threads of this library.
 
-use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 use crate::error::{Error, Result};
 
@@ -30,7 +30,15 @@ pub fn spawn<'scope, 'env, T: Send + 'scope>(
     thread.map_err(|error| Error::system("start a thread", error))
 }
 
+/// Starts a thread that may outlive whoever starts it.
+pub fn start(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let thread = Builder::new().name(NAME.to_owned()).spawn(work);
+    thread.map_err(|error| Error::system("start a thread", error))
+}
+
 /// Whether this thread is one of the library's.
 pub fn is_ours() -> bool {
-    std::thread::current().name() == Some(NAME)
+    const FUSER: &str = "fuser-";
+    let thread = std::thread::current();
+    thread.name().is_some_and(|name| name == NAME || name.starts_with(FUSER))
 }

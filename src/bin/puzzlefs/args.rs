@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub enum Command {
     Untag(Untag),
     Tags(Tags),
     Gc(Gc),
+    Mount(Mount),
+    Umount(Umount),
+    EnableFsVerity(EnableFsVerity),
 }
 
 /// Build an image of a directory.
@@ -445,6 +449,94 @@ pub struct Gc {
     pub quiet: bool,
 }
 
+/// Mount an image.
+///
+/// Returns when the mount is there; a process in the background serves it until it is unmounted.
+#[derive(ClapArgs)]
+pub struct Mount {
+    #[command(flatten)]
+    pub image: Image,
+    /// The directory to mount on.
+    pub mountpoint: PathBuf,
+    /// Stay in the foreground, and log to standard error.
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Options, with commas between them: allow_other, default_permissions, nosuid, nodev, noexec,
+    /// writable, verify, digest=, persist=, uidmap=, gidmap=, threads=, fsname=, log=.
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// What the image must be: sha256:HEX, its manifest's digest, or HEX, the fs-verity digest of
+    /// its manifest; with the latter, everything is checked before it is mounted.
+    #[arg(short, long)]
+    pub digest: Option<String>,
+    /// Make it writable; what is written goes into memory, unless -p says where.
+    #[arg(short, long)]
+    pub writable: bool,
+    /// Make it writable, and keep what is written in this directory, as DIR/upper.
+    #[arg(short, long, value_name = "DIR")]
+    pub persist: Option<PathBuf>,
+    /// Write 's' to this named pipe when it is mounted, 'f' when that fails.
+    #[arg(short, long, value_name = "FIFO")]
+    pub init_pipe: Option<PathBuf>,
+    /// Log to this file [default: syslog].
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The process in the background: says on standard output how it begins.
+    #[arg(long, hide = true)]
+    pub daemon: bool,
+}
+
+/// Unmount an image.
+///
+/// Also one whose process is gone.
+#[derive(ClapArgs)]
+pub struct Umount {
+    /// The directory that it is mounted on.
+    pub mountpoint: PathBuf,
+    /// Now, though it is in use: it is over when it is not any more.
+    #[arg(short, long)]
+    pub lazy: bool,
+}
+
+/// Have the kernel protect the blobs of an image with fs-verity.
+///
+/// They can then be removed, but not changed. The file system must support it.
+#[derive(ClapArgs)]
+pub struct EnableFsVerity {
+    #[command(flatten)]
+    pub image: Image,
+    /// The fs-verity digest that the image's manifest must have.
+    pub digest: Option<String>,
+}
+
+/// What mount(8) calls mount.puzzlefs with.
+#[derive(Parser)]
+#[command(name = "mount.puzzlefs", version)]
+pub struct MountHelper {
+    #[command(flatten)]
+    pub image: Image,
+    /// The directory to mount on.
+    pub mountpoint: PathBuf,
+    /// Options, with commas between them; `puzzlefs mount --help` lists them.
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// Do not complain of unknown options.
+    #[arg(short)]
+    pub sloppy: bool,
+    /// Do everything but mount.
+    #[arg(short)]
+    pub fake: bool,
+    /// Without effect.
+    #[arg(short)]
+    pub no_mtab: bool,
+    /// Without effect.
+    #[arg(short)]
+    pub verbose: bool,
+    /// Without effect.
+    #[arg(short = 't', value_name = "TYPE")]
+    pub kind: Option<String>,
+}
+
 /// An image that is read.
 #[derive(ClapArgs)]
 pub struct Image {
@@ -544,6 +636,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+        MountHelper::command().debug_assert();
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod config;
 mod extract;
 mod interrupt;
 mod layout;
+mod logger;
 mod look;
+mod mount;
 mod output;
 
 use std::process::ExitCode;
@@ -18,7 +20,10 @@ use args::{Args, Command};
 
 fn main() -> ExitCode {
     interrupt::catch();
-    let result = match Args::parse().command {
+    if mount::is_helper() {
+        return finish(mount::help(args::MountHelper::parse()));
+    }
+    finish(match Args::parse().command {
         Command::Build(args) => build::run_build(*args),
         Command::Delta(args) => build::run_delta(*args),
         Command::Canonicalize(args) => build::run_canonicalize(*args),
@@ -35,7 +40,13 @@ fn main() -> ExitCode {
         Command::Untag(args) => layout::untag(args),
         Command::Tags(args) => layout::tags(args),
         Command::Gc(args) => layout::gc(args),
-    };
+        Command::Mount(args) => mount::run(args),
+        Command::Umount(args) => mount::unmount(args),
+        Command::EnableFsVerity(args) => mount::enable_fs_verity(args),
+    })
+}
+
+fn finish(result: Result<ExitCode, output::Failure>) -> ExitCode {
     match result {
         Ok(code) => code,
         // Who reads the output may stop early, as `head` does; that is no error.

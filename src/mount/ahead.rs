@@ -1,0 +1,245 @@
+//! Reading ahead of who reads on: decompressing what comes next in a large file, and giving the
+//! kernel the small files that come next in a directory before anybody asks for them.
+//!
+//! Whoever answers requests must not wait for the kernel, which may wait for an answer; so that is
+//! done by threads that answer none. All of it is only about speed: what fails here fails again,
+//! and is told, when somebody reads it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use fuser::{INodeNo, Notifier};
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::sys::thread;
+use crate::tree::Ino;
+
+/// Up to this size, a file is given to the kernel as a whole.
+const SMALL: u64 = 128 * 1024;
+/// How far ahead of a reader large files are decompressed, in bytes.
+const DISTANCE: u64 = 4 * 1024 * 1024;
+/// How much of that is one piece of work, in bytes.
+const PIECE: u64 = 512 * 1024;
+/// How many bytes of small files are given to the kernel at once, at first and at most.
+const FIRST: u64 = 128 * 1024;
+const MOST: u64 = 2 * 1024 * 1024;
+/// How many inodes a reader may leave out and still be one who reads on.
+const GAP: u32 = 64;
+/// How many readers are told from each other.
+const READERS: usize = 16;
+/// How many pieces of work wait; what is more is left undone.
+const WAITING: usize = 64;
+
+/// What is to be done.
+enum Job {
+    /// Decompress a part of a file.
+    Part { ino: Ino, offset: u64, length: u64 },
+    /// Give the kernel the small files with these numbers.
+    Files { first: u32, end: u32 },
+}
+
+/// The threads that read ahead, and what they know of the readers.
+pub struct Ahead {
+    image: Arc<Image>,
+    waiting: Receiver<Job>,
+    notifier: OnceLock<Notifier>,
+    over: AtomicBool,
+    readers: Mutex<Readers>,
+}
+
+struct Readers {
+    /// Goes when all is over.
+    jobs: Option<Sender<Job>>,
+    /// The last one that was seen comes last.
+    large: Vec<Large>,
+    small: Vec<Small>,
+}
+
+/// Who reads a large file.
+struct Large {
+    ino: Ino,
+    /// Where it read up to, and where it is read ahead up to.
+    next: u64,
+    done: u64,
+}
+
+/// Who reads one small file after the other.
+struct Small {
+    last: u32,
+    /// The files before this one are given to the kernel.
+    done: u32,
+    /// How many bytes it is given next time.
+    window: u64,
+}
+
+impl Ahead {
+    pub fn new(image: Arc<Image>) -> Self {
+        let (jobs, waiting) = crossbeam_channel::bounded(WAITING);
+        Ahead {
+            image,
+            waiting,
+            notifier: OnceLock::new(),
+            over: AtomicBool::new(false),
+            readers: Mutex::new(Readers { jobs: Some(jobs), large: Vec::new(), small: Vec::new() }),
+        }
+    }
+
+    /// Starts the threads, which give files to the kernel by `notifier`.
+    pub fn start(self: &Arc<Self>, threads: usize, notifier: Notifier) -> Result<Workers> {
+        let mut workers = Workers { ahead: self.clone(), threads: Vec::new() };
+        self.notifier.get_or_init(|| notifier);
+        for _ in 0..threads {
+            let ahead = self.clone();
+            workers.threads.push(thread::start(move || ahead.work())?);
+        }
+        Ok(workers)
+    }
+
+    /// Somebody reads a part of a file of this size.
+    pub fn saw(&self, ino: Ino, offset: u64, length: u64, size: u64) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Readers { jobs: Some(jobs), large, small } = &mut *readers else { return };
+        // What there is no room for is left undone.
+        let mut ask = |job| jobs.try_send(job).is_ok();
+        if size > SMALL {
+            saw_large(large, ino, offset + length, size, &mut ask);
+        } else if offset == 0 {
+            self.saw_small(small, ino.get(), &mut ask);
+        }
+    }
+
+    fn saw_small(&self, readers: &mut Vec<Small>, number: u32, ask: &mut dyn FnMut(Job) -> bool) {
+        let goes_on = |reader: &Small| {
+            number > reader.last && number <= reader.last.max(reader.done).saturating_add(GAP)
+        };
+        let Some(place) = readers.iter().position(goes_on) else {
+            remember(readers, Small { last: number, done: number, window: FIRST });
+            return;
+        };
+        let mut reader = readers.remove(place);
+        // What was given in vain, before the kernel knew the file, is given again.
+        let first = number + 1;
+        let end = self.small_files(first, reader.window);
+        let half = first + (end - first) / 2;
+        // Two halves, for two threads.
+        for (first, end) in [(first, half), (half, end)] {
+            if first < end {
+                ask(Job::Files { first, end });
+            }
+        }
+        reader.last = number;
+        reader.done = end;
+        reader.window = (reader.window * 2).min(MOST);
+        remember(readers, reader);
+    }
+
+    /// Up to which number small files from `first` on have this many bytes.
+    fn small_files(&self, first: u32, bytes: u64) -> u32 {
+        let tree = self.image.tree();
+        let mut sum = 0;
+        let mut number = first;
+        while let Some(ino) = tree.get(number.into()) {
+            let size = self.image.size(ino);
+            sum += if size <= SMALL { size } else { 0 };
+            if sum > bytes || number - first > GAP * 16 {
+                break;
+            }
+            number += 1;
+        }
+        number
+    }
+
+    fn work(&self) {
+        let mut buffer = Vec::new();
+        while let Ok(job) = self.waiting.recv() {
+            if self.over.load(Ordering::Acquire) {
+                return;
+            }
+            match job {
+                Job::Part { ino, offset, length } => {
+                    // See above: an error is for who reads it.
+                    let _ = self.image.prefetch(ino, offset, length);
+                }
+                Job::Files { first, end } => {
+                    for number in first..end {
+                        self.give(number, &mut buffer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn give(&self, number: u32, buffer: &mut Vec<u8>) {
+        let (Some(ino), Some(notifier)) =
+            (self.image.tree().get(number.into()), self.notifier.get())
+        else {
+            return;
+        };
+        let size = self.image.size(ino);
+        if size == 0 || size > SMALL || self.over.load(Ordering::Acquire) {
+            return;
+        }
+        buffer.resize(size as usize, 0);
+        if self.image.read_at(ino, buffer, 0).is_ok() {
+            // Where the kernel knows no such file, or is gone, nobody misses it.
+            let _ = notifier.store(INodeNo(number.into()), 0, buffer);
+        }
+    }
+}
+
+fn saw_large(
+    readers: &mut Vec<Large>,
+    ino: Ino,
+    end: u64,
+    size: u64,
+    ask: &mut dyn FnMut(Job) -> bool,
+) {
+    // The kernel asks for several parts at once, which come in any order.
+    let goes_on = |reader: &Large| {
+        reader.ino == ino && (reader.next..=reader.done.max(reader.next) + DISTANCE).contains(&end)
+    };
+    let Some(place) = readers.iter().position(goes_on) else {
+        remember(readers, Large { ino, next: end, done: end });
+        return;
+    };
+    let mut reader = readers.remove(place);
+    reader.next = end;
+    reader.done = reader.done.max(end);
+    let target = (end + DISTANCE).min(size);
+    while reader.done + PIECE <= target || (reader.done < target && target == size) {
+        let length = PIECE.min(target - reader.done);
+        if !ask(Job::Part { ino, offset: reader.done, length }) {
+            break;
+        }
+        reader.done += length;
+    }
+    remember(readers, reader);
+}
+
+fn remember<T>(readers: &mut Vec<T>, reader: T) {
+    if readers.len() == READERS {
+        readers.remove(0);
+    }
+    readers.push(reader);
+}
+
+/// The running threads, which end with the value.
+pub struct Workers {
+    ahead: Arc<Ahead>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.ahead.over.store(true, Ordering::Release);
+        self.ahead.readers.lock().unwrap_or_else(PoisonError::into_inner).jobs = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that reads ahead panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A mount from its beginning to its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::ahead::{Ahead, Workers};
+use super::attach::{self, Connection};
+use super::filesystem::FileSystem;
+use super::log::Log;
+use super::overlay::Kept;
+use super::table::{self, MountId};
+use crate::error::{Error, Result};
+use crate::sys::thread;
+
+/// A function that is told that a mount is over.
+pub type EndedFn = Box<dyn FnOnce() + Send>;
+
+/// What the threads of a mount and who asked for it share.
+#[derive(Default)]
+pub struct State {
+    over: Mutex<bool>,
+    changed: Condvar,
+    /// Who asked for the mount wants it no more.
+    unwanted: AtomicBool,
+}
+
+impl State {
+    fn end(&self) {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        // A time that no clock reaches is as good as none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*over {
+            over = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            {
+                None => self.changed.wait(over).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break,
+                Some(rest) => {
+                    self.changed.wait_timeout(over, rest).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        *over
+    }
+}
+
+/// A file system that answers, but is seen nowhere or not yet for good. Dropped, it goes.
+pub struct Running {
+    state: Arc<State>,
+    log: Arc<Log>,
+    thread: Option<JoinHandle<()>>,
+    /// Where it is seen; what it is is known to the thread that outlives the others.
+    place: Arc<Mutex<Option<Place>>>,
+}
+
+#[derive(Clone)]
+struct Place {
+    id: MountId,
+    point: PathBuf,
+}
+
+/// Starts the threads that answer the kernel.
+pub fn start(
+    connection: Connection,
+    file_system: FileSystem,
+    (ahead, helpers): (&Arc<Ahead>, usize),
+    loops: usize,
+    log: Arc<Log>,
+    ended: Option<EndedFn>,
+    kept: Option<Kept>,
+) -> Result<(Running, Option<std::os::fd::OwnedFd>)> {
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(loops);
+    config.clone_fd = loops > 1;
+    let acl = fuser::SessionACL::All; // The kernel knows who may.
+    let session = fuser::Session::from_fd(file_system, connection.device, acl, config)
+        .map_err(|error| Error::system("begin the talk with the kernel's FUSE", error))?;
+    let workers = ahead.start(helpers, session.notifier())?;
+    let state = Arc::new(State::default());
+    let place = Arc::new(Mutex::new(None));
+    let rest =
+        Rest { state: state.clone(), log: log.clone(), place: place.clone(), workers, ended, kept };
+    let thread = thread::start(move || {
+        let result = session.run();
+        rest.finish(result);
+    })?;
+    Ok((Running { state, log, thread: Some(thread), place }, connection.detached))
+}
+
+/// What is left to do when the kernel has no more requests.
+struct Rest {
+    state: Arc<State>,
+    log: Arc<Log>,
+    place: Arc<Mutex<Option<Place>>>,
+    workers: Workers,
+    ended: Option<EndedFn>,
+    kept: Option<Kept>,
+}
+
+impl Rest {
+    fn finish(self, result: std::io::Result<()>) {
+        drop(self.workers);
+        if let Err(error) = result {
+            self.log.write(&format!("the mount ends: {error}"));
+        }
+        // Where the connection was cut, a mount is left that nobody serves.
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(Place { id, point }) = place
+            && let Err(error) = attach::detach_if_there(id, &point, true)
+        {
+            self.log.write(&error.to_string());
+        }
+        drop(self.kept);
+        let by_itself = !self.state.unwanted.load(Ordering::SeqCst);
+        self.state.end();
+        if let Some(ended) = self.ended.filter(|_| by_itself) {
+            // It is the caller's, and what becomes of this thread is of no interest to it.
+            drop(catch_unwind(AssertUnwindSafe(ended)));
+        }
+    }
+}
+
+impl Running {
+    /// It is seen at `point` now: what is there is this mount.
+    pub fn settle(&self, point: &Path) -> Result<()> {
+        let facts = table::facts(rustix::fs::CWD, point)
+            .map_err(|error| Error::io("look at", point, error))?;
+        let place = Place { id: facts.id, point: point.to_owned() };
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        Ok(())
+    }
+
+    pub fn wait(&self, timeout: Option<Duration>) -> bool {
+        self.state.wait(timeout)
+    }
+
+    /// Unmounts; waits for the end unless `lazy`.
+    pub fn unmount(&self, lazy: bool) -> Result<()> {
+        /// How long it takes at most to end if nobody else holds the file system.
+        const END: Duration = Duration::from_secs(10);
+        if self.wait(Some(Duration::ZERO)) {
+            return Ok(());
+        }
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match place {
+            // Seen nowhere, it goes with its descriptor, which is closed.
+            None => self.wait(Some(END)),
+            Some(Place { id, point }) => {
+                let was_unwanted = self.state.unwanted.swap(true, Ordering::SeqCst);
+                let result = attach::detach_if_there(id, &point, lazy);
+                if result.is_err() {
+                    self.state.unwanted.store(was_unwanted, Ordering::SeqCst);
+                }
+                result?;
+                // Another mount namespace may have a copy, which is not ours to take away.
+                self.wait(Some(if lazy { Duration::ZERO } else { END }))
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.state.unwanted.store(true, Ordering::SeqCst);
+        let result = match self.unmount(false) {
+            Err(error) if error.errno() == Some(Errno::BUSY.raw_os_error()) => self.unmount(true),
+            result => result,
+        };
+        if let Err(error) = result {
+            self.log.write(&error.to_string());
+        }
+        // From now on, nothing of the caller's is called any more.
+        self.log.forget();
+        let own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        // Who has a file open keeps the threads until it is closed.
+        if self.wait(Some(Duration::ZERO))
+            && let Some(thread) = self.thread.take().filter(|thread| !own(thread))
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a mount panicked");
+        }
+    }
+}

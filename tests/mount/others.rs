@@ -1,0 +1,146 @@
+//! Mounts of those who are not root.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use super::common::command::{ORDINARY_USER, fail, run, succeed};
+use super::common::tree::{KIB, mkdir, random, set_mode};
+use super::support::{Mounted, Stage, daemons, is_mounted, wait_until};
+
+const ORDINARY_GROUP: u32 = 65533;
+
+/// An image that everybody may read, with a copy of the program for a user who may have no way to
+/// where it is built.
+fn stage() -> Stage {
+    let stage = Stage::new(|tree| {
+        fs::write(tree.join("file"), random(1, 200 * KIB)).unwrap();
+        fs::write(tree.join("closed"), "not for all").unwrap();
+        set_mode(&tree.join("closed"), 0o600);
+        chown(tree.join("closed"), Some(5), Some(6)).unwrap();
+    });
+    let copy = stage.path("puzzlefs");
+    fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(stage.point(), Some(ORDINARY_USER), Some(ORDINARY_GROUP)).unwrap();
+    chown(mkdir(&stage.path("own")), Some(ORDINARY_USER), Some(ORDINARY_GROUP)).unwrap();
+    stage
+}
+
+fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={ORDINARY_USER}")).arg(format!("--regid={ORDINARY_GROUP}"));
+    command.arg("--clear-groups").arg(program).current_dir("/");
+    command
+}
+
+fn user_mounts(stage: &Stage, options: &[&str]) -> Command {
+    let mut command = as_user(stage.path("puzzlefs"));
+    command.arg("mount").args(options).arg(stage.layout.image("v1")).arg(stage.point());
+    command
+}
+
+#[test]
+fn a_user_mounts_through_fusermount() {
+    let stage = stage();
+    let mounted = Mounted(stage.point());
+    let log = stage.path("own/log");
+    succeed(&mut user_mounts(&stage, &["--log", log.to_str().unwrap()]));
+    let line = mounted.line();
+    for word in ["nosuid", "nodev", "fuse.puzzlefs", "user_id=65534"] {
+        assert!(line.contains(word), "{line}");
+    }
+    // It is for the user alone, and all of it.
+    let own = succeed(as_user("cat").arg(mounted.join("file")));
+    assert!(own.stdout == random(1, 200 * KIB));
+    assert_eq!(succeed(as_user("cat").arg(mounted.join("closed"))).text(), "not for all");
+    assert!(fs::read(mounted.join("file")).is_err(), "root reads it");
+
+    let again = fail(1, &mut user_mounts(&stage, &[]));
+    assert!(!again.errors().is_empty(), "{again}");
+    succeed(as_user(stage.path("puzzlefs")).arg("umount").arg(&*mounted));
+    wait_until("its process is gone", || daemons(&mounted).is_empty());
+    assert!(!is_mounted(&mounted));
+}
+
+#[test]
+fn a_user_lets_others_look() {
+    let stage = stage();
+    let mounted = Mounted(stage.point());
+    succeed(&mut user_mounts(&stage, &["-o", "allow_other"]));
+    assert!(fs::read(mounted.join("file")).unwrap() == random(1, 200 * KIB));
+    // Then permissions count, also for the one who mounted.
+    let closed = run(as_user("cat").arg(mounted.join("closed")));
+    assert!(closed.errors().contains("Permission denied"), "{closed}");
+    succeed(as_user(stage.path("puzzlefs")).args(["umount", "-l"]).arg(&*mounted));
+    wait_until("its process is gone", || daemons(&mounted).is_empty());
+}
+
+#[test]
+fn a_user_learns_why_not() {
+    let stage = stage();
+    let point = stage.path("roots");
+    mkdir(&point);
+    let mut command = as_user(stage.path("puzzlefs"));
+    let output = fail(1, command.arg("mount").arg(stage.layout.image("v1")).arg(&point));
+    assert!(output.errors().contains("fusermount3 cannot mount"), "{output}");
+    let output = fail(1, &mut user_mounts(&stage, &["-w"]));
+    assert!(output.errors().contains("needs root, or a user namespace"), "{output}");
+    assert!(!is_mounted(&stage.point()));
+}
+
+/// In a user namespace, somebody is root who is not: mounts are its own, writable too.
+#[test]
+fn mounts_in_a_user_namespace() {
+    let stage = stage();
+    let script = r#"
+        puzzlefs=$1 image=$2 point=$3 dir=$4
+        "$puzzlefs" mount -o uidmap=0:0:1+5:0:1,gidmap=0:0:1 "$image" "$point"
+        stat -c '%u %g' "$point/file" "$point/closed"
+        cmp "$point/file" "$dir/tree/file"
+        "$puzzlefs" umount "$point"
+        "$puzzlefs" mount -p "$dir/own/kept" -o uidmap=0:0:1+5:0:1,gidmap=0:0:1+6:0:1 "$image" "$point"
+        echo new >"$point/new"
+        rm "$point/closed"
+        mv "$point/file" "$point/moved"
+        "$puzzlefs" umount "$point"
+        "$puzzlefs" mount -p "$dir/own/kept" -o uidmap=0:0:1+5:0:1,gidmap=0:0:1+6:0:1 "$image" "$point"
+        ls "$point"
+        "$puzzlefs" umount "$point"
+    "#;
+    let mut command = as_user("unshare");
+    command.args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "bash",
+        "-euxo",
+        "pipefail",
+        "-c",
+        script,
+        "user",
+    ]);
+    command.arg(stage.path("puzzlefs")).arg(stage.layout.image("v1")).arg(stage.point());
+    let output = succeed(command.arg(stage.dir.path()));
+    // Nobody is seen where the map has nobody.
+    assert_eq!(output.text(), "0 0\n0 65534\nmoved\nnew", "{output}");
+    let kept = stage.path("own/kept/upper");
+    assert_eq!(fs::read(kept.join("moved")).unwrap(), random(1, 200 * KIB));
+    assert_eq!(owner(&kept.join("new")), ORDINARY_USER);
+}
+
+fn owner(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().uid()
+}
+
+#[test]
+fn owners_are_shifted() {
+    let stage = stage();
+    let mounted = stage.mount(&["-o", "uidmap=0:100000:65536,gidmap=6:7:1"]);
+    let found = |name: &str| {
+        let found = fs::metadata(mounted.join(name)).unwrap();
+        (found.uid(), found.gid())
+    };
+    assert_eq!((found("file"), found("closed")), ((100_000, 65534), (100_005, 7)));
+}
