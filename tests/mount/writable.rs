@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use super::common::command::{fail, succeed};
+use super::common::command::{fail, puzzlefs, succeed};
 use super::common::snapshot::{Snapshot, assert_same};
 use super::common::temp_dir;
 use super::common::tree::{everything, set_mode, set_times, set_xattr};
@@ -136,6 +136,20 @@ fn a_package_is_installed() {
     let mut query = Command::new("chroot");
     let status = succeed(query.arg(&*mounted).args(["dpkg", "--status", "hello-test"]));
     assert!(status.text().contains("install ok installed"), "{status}");
+    mounted.unmount();
+
+    // What was written becomes the next image.
+    let [old, new] = ["v1", "v2"].map(|tag| stage.layout.image(tag));
+    let mut delta = puzzlefs();
+    succeed(delta.arg("delta").arg("--base").arg(old).arg(kept.join("upper")).arg(&new));
+    let mounted = Mounted(stage.point());
+    succeed(puzzlefs().arg("mount").arg(&new).arg(&*mounted));
+    let hello = succeed(Command::new("chroot").arg(&*mounted).arg("/usr/bin/hello-test"));
+    assert_eq!(hello.text(), "hello from a package");
+    let mut query = Command::new("chroot");
+    let status = succeed(query.arg(&*mounted).args(["dpkg", "--status", "hello-test"]));
+    assert!(status.text().contains("install ok installed"), "{status}");
+    mounted.unmount();
 }
 
 /// A package with one program.
