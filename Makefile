@@ -16,7 +16,15 @@ BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= /usr/sbin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
+MAN1 = $(DATADIR)/man/man1
+BASH = $(DATADIR)/bash-completion/completions
+ZSH = $(DATADIR)/zsh/site-functions
+FISH = $(DATADIR)/fish/vendor_completions.d
 DESTDIR ?=
+
+# The manual pages and completions.
+PAGES := $(TARGET)/pages
 
 # An installation of our own, which the C and the Go tests are compiled against.
 STAGE := $(TARGET)/stage
@@ -40,7 +48,7 @@ SCRIPTS := .ci/run tools/demo tools/rootfs tools/setup $(wildcard tests/c/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
 
 .DELETE_ON_ERROR:
-.PHONY: all release packages deps demo test test-rust test-c test-go test-demo lint bench \
+.PHONY: all release pages packages deps demo test test-rust test-c test-go test-demo lint bench \
 	install uninstall stage generate check-generated clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
@@ -52,6 +60,10 @@ release: ## build the library and the command-line tool, optimised, in target/re
 	cargo rustc --release --locked --lib --crate-type staticlib
 	cargo rustc --release --locked --lib --crate-type cdylib -- --cfg symver \
 		-C link-arg=-Wl,-soname,$(SONAME),--version-script=src/capi/symbol-versions,--undefined-version
+
+pages: ## write the manual pages and the shell completions, in target/pages
+	rm -rf $(PAGES)
+	cargo run --quiet --release --locked --example pages $(PAGES)
 
 # Set-up
 
@@ -115,7 +127,7 @@ bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--hel
 
 # Installing
 
-install: release ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDEDIR, DESTDIR)
+install: release pages ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDEDIR, DATADIR, DESTDIR)
 	install -d $(addprefix $(DESTDIR),$(BINDIR) $(SBINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
 	install -m 755 $(RELEASE)/puzzlefs $(DESTDIR)$(BINDIR)/puzzlefs
 	ln -sf $(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs
@@ -127,14 +139,21 @@ install: release ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDED
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' -e 's|@URL@|$(URL)|' puzzlefs.pc.in \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc
+	install -d $(addprefix $(DESTDIR),$(MAN1) $(BASH) $(ZSH) $(FISH))
+	install -m 644 $(PAGES)/man1/*.1 $(DESTDIR)$(MAN1)
+	install -m 644 $(PAGES)/completions/puzzlefs.bash $(DESTDIR)$(BASH)/puzzlefs
+	install -m 644 $(PAGES)/completions/_puzzlefs $(DESTDIR)$(ZSH)/_puzzlefs
+	install -m 644 $(PAGES)/completions/puzzlefs.fish $(DESTDIR)$(FISH)/puzzlefs.fish
 
 uninstall: ## remove what `install` with the same variables put there
 	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \
-		$(addprefix $(DESTDIR)$(LIBDIR)/,libpuzzlefs.a libpuzzlefs.so libpuzzlefs.so.$(VERSION) $(SONAME))
+		$(addprefix $(DESTDIR)$(LIBDIR)/,libpuzzlefs.a libpuzzlefs.so libpuzzlefs.so.$(VERSION) $(SONAME)) \
+		$(addprefix $(DESTDIR),$(MAN1)/puzzlefs.1 $(BASH)/puzzlefs $(ZSH)/_puzzlefs $(FISH)/puzzlefs.fish)
+	rm -f $(DESTDIR)$(MAN1)/puzzlefs-*.1
 
 # Ours alone: whatever the caller says about where `install` shall put things is not for this.
 stage: release
-	$(MAKE) install PREFIX=$(STAGE) BINDIR=$(STAGE)/bin SBINDIR=$(STAGE)/sbin LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DESTDIR=
+	$(MAKE) install PREFIX=$(STAGE) BINDIR=$(STAGE)/bin SBINDIR=$(STAGE)/sbin LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DATADIR=$(STAGE)/share DESTDIR=
 
 # Generated files, which are committed: nobody needs these tools to build
 
