@@ -14,6 +14,7 @@ mod error;
 mod extract;
 mod fsck;
 mod image;
+mod mount;
 mod panics;
 mod progress;
 mod ret;
