@@ -12,8 +12,8 @@ RELEASE := $(TARGET)/release
 # Where `make install` puts things.
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
-# mount(8) looks for its helpers in /sbin and /usr/sbin, not in /usr/local.
-SBINDIR ?= /usr/sbin
+# mount(8) does not look for its helpers in /usr/local.
+SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/usr/sbin,$(PREFIX)/sbin)
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR ?= $(PREFIX)/share

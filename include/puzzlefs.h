@@ -1,5 +1,5 @@
 /*
- * libpuzzlefs builds, reads and extracts puzzlefs container images.
+ * libpuzzlefs builds, reads, mounts and extracts puzzlefs container images.
  *
  * Link with `pkg-config --cflags --libs puzzlefs`, or `--static --libs` for the archive.
  *
@@ -394,6 +394,55 @@ typedef uint32_t puzzlefs_marks;
 #endif // __cplusplus
 
 /**
+ * Bits of `flags` in `puzzlefs_mount_options`.
+ */
+enum puzzlefs_mount_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Other users may look into the mount, as is the default if root mounts. An ordinary user may
+   * allow that only where `/etc/fuse.conf` says so. Then permissions are checked.
+   */
+  PUZZLEFS_MOUNT_ALLOW_OTHER = (1 << 0),
+  /**
+   * Nobody but who mounts may look into the mount, also if that is root.
+   */
+  PUZZLEFS_MOUNT_OWNER_ONLY = (1 << 1),
+  /**
+   * The kernel checks permissions as everywhere. Else whoever may look into the mount may read
+   * everything in it.
+   */
+  PUZZLEFS_MOUNT_DEFAULT_PERMISSIONS = (1 << 2),
+  /**
+   * Set-user-ID and set-group-ID bits and capabilities have no effect. Always so where an
+   * ordinary user mounts.
+   */
+  PUZZLEFS_MOUNT_NOSUID = (1 << 3),
+  /**
+   * Devices cannot be opened. Always so where an ordinary user mounts.
+   */
+  PUZZLEFS_MOUNT_NODEV = (1 << 4),
+  /**
+   * No program can be executed.
+   */
+  PUZZLEFS_MOUNT_NOEXEC = (1 << 5),
+  /**
+   * The mount can be written to, by overlayfs over the image: into memory, or where `persist`
+   * says. For root, or in a user namespace.
+   */
+  PUZZLEFS_MOUNT_WRITABLE = (1 << 6),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_mount_flags puzzlefs_mount_flags;
+#else
+typedef uint64_t puzzlefs_mount_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Bits of `flags` in `puzzlefs_open_options`.
  */
 enum puzzlefs_open_flags
@@ -412,6 +461,28 @@ enum puzzlefs_open_flags
 typedef enum puzzlefs_open_flags puzzlefs_open_flags;
 #else
 typedef uint64_t puzzlefs_open_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `flags` of `puzzlefs_mount_unmount` and `puzzlefs_unmount`.
+ */
+enum puzzlefs_unmount_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Though it is in use: it is gone at once for all who have nothing open in it, and over when
+   * the last one has closed it.
+   */
+  PUZZLEFS_UNMOUNT_LAZY = (1 << 0),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_unmount_flags puzzlefs_unmount_flags;
+#else
+typedef uint64_t puzzlefs_unmount_flags;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -439,6 +510,14 @@ typedef struct puzzlefs_fsck_report puzzlefs_fsck_report;
  * once.
  */
 typedef struct puzzlefs_image puzzlefs_image;
+
+/**
+ * A mounted image.
+ *
+ * It is served by threads of this process as long as it is mounted: by whoever has the handle, or
+ * until somebody else unmounts it.
+ */
+typedef struct puzzlefs_mount puzzlefs_mount;
 
 /**
  * How far a long piece of work is.
@@ -1191,6 +1270,86 @@ typedef struct puzzlefs_gc_options {
    */
   void *data;
 } puzzlefs_gc_options;
+
+/**
+ * A function of the caller that is told what goes wrong in a mount, such as a file that cannot be
+ * read since a data blob is damaged.
+ *
+ * Parameters:
+ * - `line`: what it is, in one line: UTF-8, valid during the call only.
+ * - `data`: the `data` of the options.
+ *
+ * Threads: it is called from threads of the library, from several at once, until
+ * `puzzlefs_mount_free` has returned. Who reads the mount waits for it, so it must not read there
+ * itself. No `longjmp`, no C++ exception may leave it.
+ */
+typedef void (*puzzlefs_log_fn)(const char *line, void *data);
+
+/**
+ * A function of the caller that is told when a mount is over though nobody asked for that by its
+ * handle: somebody else has unmounted it.
+ *
+ * Parameters:
+ * - `data`: the `data` of the options.
+ *
+ * Threads: it is called once, from a thread of the library, before `puzzlefs_mount_free` returns,
+ * or never. It may free the handle. No `longjmp`, no C++ exception may leave it.
+ */
+typedef void (*puzzlefs_ended_fn)(void *data);
+
+/**
+ * How an image is mounted. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_mount_options {
+  /**
+   * `sizeof(puzzlefs_mount_options)`.
+   */
+  size_t size;
+  /**
+   * Bits of `puzzlefs_mount_flags`.
+   */
+  uint64_t flags;
+  /**
+   * The directory that keeps what is written, in its subdirectory `upper`, which the next mount
+   * finds again; it is made if it is not there. Only with `PUZZLEFS_MOUNT_WRITABLE`; NULL for
+   * memory.
+   */
+  const char *persist;
+  /**
+   * How owners are shown: `INSIDE:OUTSIDE:COUNT`, several with `+` between them, as
+   * `/proc/PID/uid_map` has it; NULL for as they are.
+   */
+  const char *uid_map;
+  /**
+   * How groups are shown, likewise.
+   */
+  const char *gid_map;
+  /**
+   * What is shown as mounted: any bytes; NULL for the layout and the digest.
+   */
+  const char *source;
+  /**
+   * How many threads answer the kernel; 0 for the number of cores, up to 4. As many again read
+   * ahead.
+   */
+  uint32_t threads;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * Is told what goes wrong; NULL for nobody.
+   */
+  puzzlefs_log_fn log;
+  /**
+   * Is told when it is over; NULL for nobody.
+   */
+  puzzlefs_ended_fn ended;
+  /**
+   * Passed to `log` and `ended`.
+   */
+  void *data;
+} puzzlefs_mount_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -2046,6 +2205,194 @@ puzzlefs_status puzzlefs_gc(const char *layout,
                             const struct puzzlefs_gc_options *options,
                             char **json,
                             struct puzzlefs_error **error);
+
+/**
+ * Mounts an image on a directory.
+ *
+ * When this returns, the mount is there, and answers. Root mounts by itself, an ordinary user
+ * through the program `fusermount3`. No signal handler is installed; a process that is killed
+ * leaves a mount that `puzzlefs_unmount` clears.
+ *
+ * A process that forks without `exec` must not use the handle in the child.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed; it may be freed while it is mounted.
+ * - `point`: the path of the directory.
+ * - `options`: how it is mounted; NULL for the defaults.
+ * - `mounted`: the mount, which the caller frees with `puzzlefs_mount_free`; NULL when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the directory,
+ * `PUZZLEFS_ERR_ALREADY_EXISTS` where an image is mounted already, or with a `persist` that
+ * another mount uses, `PUZZLEFS_ERR_PERMISSION_DENIED`.
+ *
+ * Threads: any, also with the same image. It starts threads, which end with the mount.
+ *
+ * ```c
+ * puzzlefs_mount *mount;
+ * if (puzzlefs_image_mount(image, "/mnt", NULL, &mount, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * work_in("/mnt");
+ * puzzlefs_mount_free(mount);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_mount(const struct puzzlefs_image *image,
+                                     const char *point,
+                                     const struct puzzlefs_mount_options *options,
+                                     struct puzzlefs_mount **mounted,
+                                     struct puzzlefs_error **error);
+
+/**
+ * Where an image is mounted.
+ *
+ * Parameters:
+ * - `mount`: the mount, borrowed.
+ *
+ * Returns an absolute path without links, a string that belongs to the mount and goes with it; an
+ * empty one for NULL.
+ *
+ * Threads: any, also with the same mount.
+ *
+ * ```c
+ * printf("mounted on %s\n", puzzlefs_mount_point(mount));
+ * ```
+ */
+const char *puzzlefs_mount_point(const struct puzzlefs_mount *mount);
+
+/**
+ * Waits until a mount is over.
+ *
+ * Parameters:
+ * - `mount`: the mount, borrowed.
+ * - `timeout`: for how long at most, in milliseconds; a negative number for ever.
+ * - `over`: 1 if it is over, 0 if not.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, also if it is not over, or `PUZZLEFS_ERR_INVALID_INPUT`.
+ *
+ * Threads: any, also with the same mount.
+ *
+ * ```c
+ * int over;
+ * if (puzzlefs_mount_wait(mount, -1, &over, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_mount_wait(const struct puzzlefs_mount *mount,
+                                    int64_t timeout,
+                                    int *over,
+                                    struct puzzlefs_error **error);
+
+/**
+ * Unmounts, and waits until the mount is over. Does nothing if it is already.
+ *
+ * Parameters:
+ * - `mount`: the mount, borrowed: it is still to be freed.
+ * - `flags`: bits of `puzzlefs_unmount_flags`.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_IO` with the error number `EBUSY` if
+ * somebody has something open in it.
+ *
+ * Threads: any, also with the same mount.
+ *
+ * ```c
+ * if (puzzlefs_mount_unmount(mount, 0, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_mount_unmount(const struct puzzlefs_mount *mount,
+                                       uint64_t flags,
+                                       struct puzzlefs_error **error);
+
+/**
+ * Unmounts if that has not been done, and frees the mount.
+ *
+ * What somebody has open in it can be read until it is closed, by threads that then end. The
+ * functions of the options are not called any more once this has returned.
+ *
+ * Parameters:
+ * - `mount`: the mount, to be freed once; NULL is fine.
+ *
+ * Threads: any, once no other uses the mount.
+ *
+ * ```c
+ * puzzlefs_mount_free(mount);
+ * mount = NULL;
+ * ```
+ */
+void puzzlefs_mount_free(struct puzzlefs_mount *mount);
+
+/**
+ * Unmounts the image that is mounted on a directory, whichever process serves it; also one whose
+ * process is gone.
+ *
+ * Parameters:
+ * - `point`: the path of the directory.
+ * - `flags`: bits of `puzzlefs_unmount_flags`.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` where nothing is mounted,
+ * `PUZZLEFS_ERR_INVALID_INPUT` where something else is, `PUZZLEFS_ERR_IO` with the error number
+ * `EBUSY` if somebody has something open in it.
+ *
+ * Threads: any.
+ *
+ * ```c
+ * if (puzzlefs_unmount("/mnt", PUZZLEFS_UNMOUNT_LAZY, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_unmount(const char *point, uint64_t flags, struct puzzlefs_error **error);
+
+/**
+ * Checks that an image is the one that is expected.
+ *
+ * By an fs-verity digest, metadata and data blobs must have those that the image lists, too: the
+ * kernel's where it has them, else they are computed, for which all is read.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `digest`: `sha256:` and 64 digits of 0-9a-f, the manifest's digest; or such digits alone, its
+ *   fs-verity digest.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_CORRUPT` if the image is another one,
+ * `PUZZLEFS_ERR_INVALID_INPUT` for what is no such digest.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * if (puzzlefs_image_check(image, trusted_digest, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_check(const struct puzzlefs_image *image,
+                                     const char *digest,
+                                     struct puzzlefs_error **error);
+
+/**
+ * Has the kernel protect all blobs of an image by fs-verity: they can then be removed, but not
+ * changed.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `digest`: the fs-verity digest that the manifest must have, 64 digits of 0-9a-f; NULL for any.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_UNSUPPORTED` if the file system has no
+ * fs-verity, `PUZZLEFS_ERR_CORRUPT` if a digest is not the one that is listed.
+ *
+ * Threads: any, also with the same image.
+ *
+ * ```c
+ * if (puzzlefs_image_enable_verity(image, NULL, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * ```
+ */
+puzzlefs_status puzzlefs_image_enable_verity(const struct puzzlefs_image *image,
+                                             const char *digest,
+                                             struct puzzlefs_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::mem::size_of;
+use std::sync::Arc;
 
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};
@@ -35,7 +36,8 @@ pub struct puzzlefs_image(());
 
 /// What is behind a `puzzlefs_image`.
 pub struct OpenImage {
-    pub image: Image,
+    /// A mount has it too.
+    pub image: Arc<Image>,
     digest: CString,
 }
 
@@ -186,7 +188,7 @@ pub unsafe extern "C" fn puzzlefs_image_open(
             let opened = utils::out(opened, "opened")?.write(std::ptr::null_mut());
             let reference = Reference::parse(utils::path(image, "image")?)?;
             let options = utils::options(options, "options")?.to_core()?;
-            let image = Image::open(&reference, &options)?;
+            let image = Arc::new(Image::open(&reference, &options)?);
             let digest = utils::c_string(image.manifest().descriptor.digest.to_string().as_bytes());
             *opened = utils::give(OpenImage { image, digest });
             Ok(())

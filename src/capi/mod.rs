@@ -17,6 +17,7 @@ mod extract;
 mod fsck;
 mod image;
 mod layout;
+mod mount;
 mod panics;
 mod progress;
 mod ret;

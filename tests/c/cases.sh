@@ -32,6 +32,21 @@ mkdir misused
 ./progress ../tree watched extracted
 ./tree watched:v1 extracted
 
+# A mount, until it is unmounted or told to end.
+mkdir mnt
+./mounts layout mnt
+for how in umount ctrl-c; do
+    ./mount layout:v1 mnt kept >"log-$how" & process=$!
+    trap 'kill $process' EXIT
+    until grep -qs '^mounted on /.*/mnt$' "log-$how"; do kill -0 $process; sleep 0.02; done
+    cmp mnt/dir/text ../tree/dir/text
+    echo new >"mnt/$how"
+    if [ $how = umount ]; then puzzlefs umount mnt; else kill -s INT $process; fi
+    wait $process
+    trap - EXIT
+done
+same "$(ls kept/upper)" "$(printf 'ctrl-c\numount')"
+
 # Ctrl-C: no tag, and what was there before is whole.
 before=$(find layout | sort)
 status=0

@@ -392,6 +392,72 @@ static void diff(const puzzlefs_image *image)
     puzzlefs_string_free(json);
 }
 
+/* Everything that can be wrong with the options of a mount. */
+static void mount_options(const puzzlefs_image *image)
+{
+    static const struct {
+        puzzlefs_status status;
+        const char *text;
+        puzzlefs_mount_options options;
+    } cases[] = {
+        { INVALID, "'options.size' is 0", { .flags = 0 } },
+#undef SIZED
+#define SIZED .size = sizeof(puzzlefs_mount_options)
+        { UNSUPPORTED, "'options.flags' has the unknown bits 0x80", { SIZED, .flags = 1 << 7 } },
+        { UNSUPPORTED, "'options.reserved'", { SIZED, .reserved = 1 } },
+        { INVALID, "in two ways", { SIZED, .flags = PUZZLEFS_MOUNT_ALLOW_OTHER | PUZZLEFS_MOUNT_OWNER_ONLY } },
+        { INVALID, "does not say so", { SIZED, .persist = "x" } },
+        { INVALID, "maps no numbers", { SIZED, .uid_map = "0:1" } },
+        { INVALID, "'options.gid_map' is not UTF-8", { SIZED, .gid_map = "\xff" } },
+        { INVALID, "threads", { SIZED, .threads = UINT32_MAX } },
+        { NOT_FOUND, "/does/not", { SIZED, .flags = PUZZLEFS_MOUNT_WRITABLE, .persist = "/does/not/exist" } },
+    };
+    puzzlefs_mount *mount;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        FAIL(cases[i].status, cases[i].text, puzzlefs_image_mount(image, rootfs, &cases[i].options, &mount, &error));
+        CHECK(mount == NULL);
+    }
+}
+
+static void mounts(const puzzlefs_image *image)
+{
+    puzzlefs_mount *mount;
+    int over;
+
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_mount(NULL, rootfs, NULL, &mount, &error));
+    FAIL(INVALID, "'point' is NULL", puzzlefs_image_mount(image, NULL, NULL, &mount, &error));
+    FAIL(INVALID, "'mounted' is NULL", puzzlefs_image_mount(image, rootfs, NULL, NULL, &error));
+    FAIL(NOT_FOUND, "/does/not/exist", puzzlefs_image_mount(image, "/does/not/exist", NULL, &mount, &error));
+    FAIL(INVALID, "not a directory", puzzlefs_image_mount(image, "/dev/null", NULL, &mount, &error));
+    FAIL(INVALID, "would hide it", puzzlefs_image_mount(image, "/", NULL, &mount, &error));
+
+    FAIL(INVALID, "'mount' is NULL", puzzlefs_mount_wait(NULL, 0, &over, &error));
+    FAIL(INVALID, "'mount' is NULL", puzzlefs_mount_unmount(NULL, 0, &error));
+    FAIL(INVALID, "not of this type", puzzlefs_mount_wait((const puzzlefs_mount *)(const void *)image, 0, &over, &error));
+    CHECK(strcmp(puzzlefs_mount_point(NULL), "") == 0);
+
+    FAIL(INVALID, "'point' is NULL", puzzlefs_unmount(NULL, 0, &error));
+    FAIL(UNSUPPORTED, "'flags'", puzzlefs_unmount(rootfs, 1 << 1, &error));
+    FAIL(NOT_FOUND, "nothing is mounted", puzzlefs_unmount(rootfs, 0, &error));
+    FAIL(INVALID, "no puzzlefs image", puzzlefs_unmount("/proc", 0, &error));
+}
+
+static void digests(const puzzlefs_image *image)
+{
+    static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
+    const char *digest;
+
+    SUCCEED(puzzlefs_image_digest(image, &digest, &error));
+    SUCCEED(puzzlefs_image_check(image, digest, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_check(NULL, digest, &error));
+    FAIL(INVALID, "'digest' is NULL", puzzlefs_image_check(image, NULL, &error));
+    FAIL(INVALID, "neither a digest", puzzlefs_image_check(image, "x", &error));
+    FAIL(PUZZLEFS_ERR_CORRUPT, "must have", puzzlefs_image_check(image, zeros, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_enable_verity(NULL, NULL, &error));
+    FAIL(INVALID, "no fs-verity digest", puzzlefs_image_enable_verity(image, digest, &error));
+}
+
 /* What is no such handle is told, as far as it can be. */
 static void handles(puzzlefs_image *image)
 {
@@ -414,6 +480,7 @@ static void nothing(void)
 {
     puzzlefs_image_free(NULL);
     puzzlefs_fsck_report_free(NULL);
+    puzzlefs_mount_free(NULL);
     puzzlefs_string_free(NULL);
     puzzlefs_error_free(NULL);
     CHECK(puzzlefs_error_status(NULL) == PUZZLEFS_OK);
@@ -446,6 +513,9 @@ int main(int argc, char **argv)
     tags(argv[2]);
     gc(argv[2]);
     diff(image);
+    mount_options(image);
+    mounts(image);
+    digests(image);
     handles(image);
     return 0;
 }
