@@ -2,6 +2,7 @@
 
   small, large, huge   builds of one tree (default: large)
   versions             ten versions of a distribution and of an application, as deltas and apart
+  mounts               mounts beside squashfs, erofs, squashfuse and the reference
   convert              an ordinary image converted, and unpacked and built
   steps                a thousand small deltas, and the delta of one file
 """
@@ -10,10 +11,11 @@ import sys
 
 import convert
 import images
+import mounts
 import steps
 import versions
 
-BENCHES = {"versions": versions.main, "convert": convert.main, "steps": steps.main}
+BENCHES = {"convert": convert.main, "mounts": mounts.main, "steps": steps.main, "versions": versions.main}
 
 
 def main() -> None:
