@@ -110,8 +110,9 @@ lint: packages stage check-generated ## check formatting, and what clippy, go ve
 		$(GO_STAGED) go vet ./...; $(GO_STAGED) go vet $(GO_STATIC) ./...; \
 	done
 
-bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)
-	tools/bench $(BENCH)
+bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more; BENCH=mounts: only mounts)
+	$(if $(filter mounts,$(BENCH)),,tools/bench $(BENCH))
+	$(if $(filter-out mounts,$(BENCH)),,tools/bench-mounts)
 
 # Installing
 
