@@ -1,4 +1,4 @@
-// Package puzzlefs builds, reads and extracts puzzlefs container images.
+// Package puzzlefs builds, reads, mounts and extracts puzzlefs container images.
 //
 // A puzzlefs image is an OCI image whose layers hold a whole file system: its metadata, and the
 // content of its files, cut into chunks that images share. [Build] makes one of a directory and
@@ -15,6 +15,10 @@
 //	}
 //	defer image.Close()
 //	release, err := fs.ReadFile(image, "etc/os-release")
+//
+// An image can be mounted, too, by root or by an ordinary user:
+//
+//	mount, err := image.Mount(ctx, "/mnt", nil)
 //
 // [Config] changes what an image says of how it is run, [Image.Diff] compares two images, [Tag],
 // [Untag] and [Tags] are for the tags of a layout, and [GC] deletes what no tag needs any more.

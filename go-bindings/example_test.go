@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	puzzlefs "github.com/project-machine/libpuzzlefs/go-bindings"
@@ -121,6 +122,30 @@ func ExampleImage_Extract() {
 	}
 	for _, lost := range result.Lost {
 		log.Printf("not restored: %s of %d inodes, first %s", lost.What, lost.Count, lost.First)
+	}
+}
+
+func ExampleImage_Mount() {
+	image, err := puzzlefs.Open("images:v1", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer image.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	mount, err := image.Mount(ctx, "/mnt", &puzzlefs.MountOptions{Persist: "changes"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Until ctrl-C, or until somebody unmounts it.
+	if err := mount.Wait(ctx); errors.Is(err, context.Canceled) {
+		err = mount.Unmount()
+		if errors.Is(err, syscall.EBUSY) {
+			err = mount.Detach()
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
 	}
 }
 
