@@ -100,11 +100,11 @@ def round_of(mount: Mount, point: Path, tree: Path) -> None:
         fresh()
         for how in ("cold", "again"):
             timed(mount, f"{what} {how}", [*SHELL, script, str(point)])
-    for program, argument in (("python3", "-cimport json"), ("node", "-e0")):
+    for program, *arguments in (("python3", "-c", "import json"), ("node", "-e", "0")):
         if not (tree / "usr/bin" / program).exists():
             continue
         fresh()
-        timed(mount, f"start of {program}", ["chroot", str(point), program, argument])
+        timed(mount, f"start of {program}", ["chroot", str(point), program, *arguments])
     fresh()
     mount.note("random reads", random_reads(point, tree))
     mount.end(point)
@@ -143,11 +143,15 @@ def main(arguments: list[str]) -> None:
         chosen = [mount for mount in all_of_them if not args.only or mount.name in args.only]
         for mount in chosen:
             measure(mount.make)
-        for number in range(1, ROUNDS + 1):
-            for mount in chosen:
-                if number <= mount.rounds:
-                    round_of(mount, point, tree)
-                    print(f"{number}/{ROUNDS} {mount.name}", file=sys.stderr)
+        try:
+            for number in range(1, ROUNDS + 1):
+                for mount in chosen:
+                    if number <= mount.rounds:
+                        round_of(mount, point, tree)
+                        print(f"{number}/{ROUNDS} {mount.name}", file=sys.stderr)
+        finally:
+            if os.path.ismount(point):
+                subprocess.run(["umount", "--lazy", point], check=True)
     report(chosen, tree)
 
 
