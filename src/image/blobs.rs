@@ -132,6 +132,27 @@ impl Blobs {
         Ok(())
     }
 
+    /// The frame that holds all of this part of a blob's content, and where in it that begins;
+    /// `None` if no single frame does, or there are none.
+    pub fn frame_of(
+        &self,
+        number: u32,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<(Arc<Vec<u8>>, usize)>> {
+        if self.is_zeros(number) {
+            return Ok(None);
+        }
+        let blob = self.get(number)?;
+        let Some((frame, start)) = blob.frame_at(offset) else { return Ok(None) };
+        let content = self.frame(number, &blob, frame).map_err(|error| {
+            self.forget(number);
+            self.in_blob(number, error)
+        })?;
+        let whole = offset - start + length <= content.len() as u64;
+        Ok(whole.then(|| (content, (offset - start) as usize)))
+    }
+
     /// Decompresses this part of a blob's content, as far as it is compressed and there.
     pub fn prefetch(&self, number: u32, offset: u64, length: u64) -> Result<()> {
         if self.is_zeros(number) {

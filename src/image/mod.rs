@@ -180,6 +180,33 @@ impl Image {
         Ok(done)
     }
 
+    /// Calls `work` with the bytes of the regular file `ino` from `offset` on, as many as there are
+    /// up to `length`; `buffer` is for those which do not stand in memory already as they are.
+    pub(crate) fn with_content(
+        &self,
+        ino: Ino,
+        offset: u64,
+        length: usize,
+        buffer: &mut Vec<u8>,
+        work: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let extents = self.tree().inode(ino).file().map_or(&[][..], |extents| extents);
+        if let Some((extent, skip)) = self.starts.extents_from(ino, extents, offset).next()
+            && extent.length - skip >= length as u64
+            && let Some((frame, start)) =
+                self.blobs.frame_of(extent.blob, extent.offset + skip, length as u64)?
+        {
+            work(&frame[start..start + length]);
+            return Ok(());
+        }
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let done = self.read_at(ino, &mut buffer[..length], offset)?;
+        work(&buffer[..done]);
+        Ok(())
+    }
+
     /// Decompresses a part of the regular file `ino`, so that it is at hand when it is read soon.
     pub(crate) fn prefetch(&self, ino: Ino, offset: u64, length: u64) -> Result<()> {
         let extents = self.tree().inode(ino).file().map_or(&[][..], |extents| extents);

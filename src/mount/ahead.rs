@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use fuser::{INodeNo, Notifier};
 
+use super::marks::Marks;
 use crate::error::Result;
 use crate::image::Image;
 use crate::sys::thread;
@@ -48,6 +49,10 @@ pub struct Ahead {
     notifier: OnceLock<Notifier>,
     over: AtomicBool,
     readers: Mutex<Readers>,
+    /// The files of which the kernel knows: to others it takes no content.
+    known: Marks,
+    /// The files that the kernel was given.
+    given: Marks,
 }
 
 struct Readers {
@@ -78,7 +83,10 @@ struct Small {
 impl Ahead {
     pub fn new(image: Arc<Image>) -> Self {
         let (jobs, waiting) = crossbeam_channel::bounded(WAITING);
+        let count = image.tree().inodes().len();
         Ahead {
+            known: Marks::new(count),
+            given: Marks::new(count),
             image,
             waiting,
             notifier: OnceLock::new(),
@@ -96,6 +104,14 @@ impl Ahead {
             workers.threads.push(thread::start(move || ahead.work())?);
         }
         Ok(workers)
+    }
+
+    /// The kernel learns of an inode, or forgets it, with all that it was given.
+    pub fn knows(&self, ino: Ino, known: bool) {
+        self.known.set(ino, known);
+        if !known {
+            self.given.set(ino, false);
+        }
     }
 
     /// Somebody reads a part of a file of this size.
@@ -120,9 +136,16 @@ impl Ahead {
             return;
         };
         let mut reader = readers.remove(place);
-        // What was given in vain, before the kernel knew the file, is given again.
         let first = number + 1;
         let end = self.small_files(first, reader.window);
+        if let Some(ino) = self.image.tree().get(number.into())
+            && self.given.has(ino)
+        {
+            // The kernel has dropped it, and likely the next ones too.
+            for ino in (number..end).filter_map(|number| self.image.tree().get(number.into())) {
+                self.given.set(ino, false);
+            }
+        }
         let half = first + (end - first) / 2;
         // Two halves, for two threads.
         for (first, end) in [(first, half), (half, end)] {
@@ -182,11 +205,16 @@ impl Ahead {
         if size == 0 || size > SMALL || self.over.load(Ordering::Acquire) {
             return;
         }
-        buffer.resize(size as usize, 0);
-        if self.image.read_at(ino, buffer, 0).is_ok() {
-            // Where the kernel knows no such file, or is gone, nobody misses it.
-            let _ = notifier.store(INodeNo(number.into()), 0, buffer);
+        if !self.known.has(ino) || self.given.has(ino) {
+            return;
         }
+        let store = |bytes: &[u8]| {
+            // Where the kernel has just forgotten it, or is gone, nobody misses it.
+            let _ = notifier.store(INodeNo(number.into()), 0, bytes);
+            self.given.set(ino, true);
+        };
+        // See above: an error is for who reads it.
+        let _ = self.image.with_content(ino, 0, size as usize, buffer, store);
     }
 }
 

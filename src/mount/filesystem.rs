@@ -189,22 +189,19 @@ impl FileSystem {
         let length = self.image.size(ino);
         let wanted = u64::from(size).min(length.saturating_sub(offset)) as usize;
         self.ahead.saw(ino, offset, wanted as u64, length);
-        BUFFER.with_borrow_mut(|buffer| {
-            if buffer.len() < wanted {
-                buffer.resize(wanted, 0);
+        let mut reply = Some(reply);
+        let answer = |bytes: &[u8]| {
+            self.log.recovered(ino);
+            if let Some(reply) = reply.take() {
+                reply.data(bytes);
             }
-            let buffer = &mut buffer[..wanted];
-            match self.image.read_at(ino, buffer, offset) {
-                Ok(done) => {
-                    self.log.recovered(ino);
-                    reply.data(&buffer[..done]);
-                }
-                Err(error) => {
-                    self.log.failed(ino, || format!("'{}': {error}", self.path(number)));
-                    reply.error(Errno::EIO);
-                }
-            }
-        });
+        };
+        let result = BUFFER
+            .with_borrow_mut(|buffer| self.image.with_content(ino, offset, wanted, buffer, answer));
+        if let (Err(error), Some(reply)) = (result, reply) {
+            self.log.failed(ino, || format!("'{}': {error}", self.path(number)));
+            reply.error(Errno::EIO);
+        }
     }
 
     fn xattr(&self, number: INodeNo, name: &OsStr) -> Result<Vec<u8>, Errno> {
@@ -274,6 +271,7 @@ impl fuser::Filesystem for FileSystem {
             match self.image.tree().lookup(dir, name.as_bytes()) {
                 Some(ino) => {
                     let attributes = self.attributes(ino, self.image.tree().inode(ino));
+                    self.ahead.knows(ino, true);
                     reply.entry(&EVER, &attributes, GENERATION);
                 }
                 // No number: that there is nothing holds for ever too.
@@ -283,6 +281,12 @@ impl fuser::Filesystem for FileSystem {
                 }
             }
         });
+    }
+
+    fn forget(&self, _: &Request, number: INodeNo, _: u64) {
+        if let Ok((ino, _)) = self.find(number) {
+            self.ahead.knows(ino, false);
+        }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -383,6 +387,7 @@ impl fuser::Filesystem for FileSystem {
                 if reply.add(number, next, name, &EVER, &attributes, GENERATION) {
                     break;
                 }
+                self.ahead.knows(ino, true);
             }
             reply.ok();
         });

@@ -25,6 +25,7 @@ mod attach;
 mod filesystem;
 mod ids;
 mod log;
+mod marks;
 mod overlay;
 mod session;
 mod table;

@@ -50,7 +50,7 @@ pub fn is_ours(path: &Path) -> Result<Option<bool>> {
     let table = std::fs::read(TABLE).map_err(|error| Error::io("read", TABLE, error))?;
     let mounts = table.split(|&byte| byte == b'\n').filter_map(parse);
     // The last one is on top.
-    let top = mounts.filter(|mount| mount.point == path).last();
+    let top = mounts.rev().find(|mount| mount.point == path);
     Ok(top.map(|mount| {
         let overlay = mount.kind == b"overlay" && mount.source.starts_with(OVERLAY.as_bytes());
         overlay || mount.kind == format!("fuse.{SUBTYPE}").as_bytes()
