@@ -2,8 +2,8 @@
 //
 //	go run . BASE LAYOUT:TAG COMMAND [ARGUMENT...]
 //
-// The command finds the image's tree, writable, in its current folder: an overlay on the extracted
-// base, whose upperdir becomes a delta. That takes root. It prints the digest of the new image.
+// The command finds the image's tree, writable, in its current folder: a mount, of which what is
+// written becomes a delta. That takes root. It prints the digest of the new image.
 package main
 
 import (
@@ -42,14 +42,11 @@ func step(ctx context.Context, base, image string, command []string) (digest str
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	lower, upper := filepath.Join(dir, "lower"), filepath.Join(dir, "upper")
-	if err := extract(ctx, base, lower); err != nil {
+	kept := filepath.Join(dir, "kept")
+	if err := change(ctx, base, filepath.Join(dir, "root"), kept, command); err != nil {
 		return "", err
 	}
-	if err := change(ctx, dir, lower, upper, command); err != nil {
-		return "", err
-	}
-	result, err := puzzlefs.Delta(ctx, upper, image, &puzzlefs.BuildOptions{
+	result, err := puzzlefs.Delta(ctx, filepath.Join(kept, "upper"), image, &puzzlefs.BuildOptions{
 		Base:      base,
 		CreatedBy: strings.Join(command, " "),
 	})
@@ -59,31 +56,22 @@ func step(ctx context.Context, base, image string, command []string) (digest str
 	return result.Digest, nil
 }
 
-func extract(ctx context.Context, name, dir string) error {
-	image, err := puzzlefs.Open(name, nil)
+// change mounts the image base on root and runs command there; what it writes goes into kept.
+func change(ctx context.Context, base, root, kept string, command []string) (err error) {
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	image, err := puzzlefs.Open(base, nil)
 	if err != nil {
 		return err
 	}
-	_, err = image.Extract(ctx, dir, nil)
-	return errors.Join(err, image.Close())
-}
-
-// change runs command in an overlay on lower; what it changes is then in upper.
-func change(ctx context.Context, dir, lower, upper string, command []string) (err error) {
-	merged, work := filepath.Join(dir, "merged"), filepath.Join(dir, "work")
-	for _, path := range []string{upper, merged, work} {
-		if err := os.Mkdir(path, 0o755); err != nil {
-			return err
-		}
+	mount, err := image.Mount(ctx, root, &puzzlefs.MountOptions{Persist: kept})
+	// The mount goes on without it.
+	if err := errors.Join(err, image.Close()); err != nil {
+		return err
 	}
-	// An upperdir tells all only without these.
-	const alone = "redirect_dir=off,metacopy=off,index=off"
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,%s", lower, upper, work, alone)
-	if err := syscall.Mount("overlay", merged, "overlay", 0, options); err != nil {
-		return fmt.Errorf("cannot mount an overlay: %w", err)
-	}
-	defer func() { err = errors.Join(err, syscall.Unmount(merged, 0)) }()
+	defer func() { err = errors.Join(err, mount.Unmount()) }()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = merged, os.Stderr, os.Stderr
+	cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
 	return cmd.Run()
 }
