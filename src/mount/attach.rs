@@ -22,7 +22,7 @@ use rustix::mount::{
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::table::{self, MountId, SUBTYPE};
+use super::table::SUBTYPE;
 use crate::error::{Error, ErrorKind, Result};
 
 const DEVICE: &str = "/dev/fuse";
@@ -239,14 +239,6 @@ fn ask_helper_to_unmount(point: &Path, lazy: bool) -> Result<()> {
                 false => helper_failed("unmount", point, &output.stderr),
             })
         }
-    }
-}
-
-/// Takes a mount away if it is still what is seen on `point`.
-pub fn detach_if_there(id: MountId, point: &Path, lazy: bool) -> Result<()> {
-    match table::is_at(id, point) {
-        true => detach(point, lazy),
-        false => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::filesystem::FileSystem;
 use super::log::Log;
 use super::overlay::Kept;
 use super::table::{self, MountId};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::thread;
 
 /// A function that is told that a mount is over.
@@ -116,7 +116,8 @@ impl Rest {
         // Where the connection was cut, a mount is left that nobody serves.
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(Place { id, point }) = place
-            && let Err(error) = attach::detach_if_there(id, &point, true)
+            && table::is_left_at(id, &point)
+            && let Err(error) = attach::detach(&point, true)
         {
             self.log.write(&error.to_string());
         }
@@ -146,28 +147,36 @@ impl Running {
 
     /// Unmounts; waits for the end unless `lazy`.
     pub fn unmount(&self, lazy: bool) -> Result<()> {
-        /// How long it takes at most to end if nobody else holds the file system.
+        /// How long it takes at most to end if nobody else holds the file system. Another mount
+        /// namespace may have a copy of the mount, which is not ours to take away.
         const END: Duration = Duration::from_secs(10);
         if self.wait(Some(Duration::ZERO)) {
             return Ok(());
         }
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match place {
+        let was_unwanted = self.state.unwanted.swap(true, Ordering::SeqCst);
+        let result = match &place {
             // Seen nowhere, it goes with its descriptor, which is closed.
-            None => self.wait(Some(END)),
-            Some(Place { id, point }) => {
-                let was_unwanted = self.state.unwanted.swap(true, Ordering::SeqCst);
-                let result = attach::detach_if_there(id, &point, lazy);
-                if result.is_err() {
-                    self.state.unwanted.store(was_unwanted, Ordering::SeqCst);
-                }
-                result?;
-                // Another mount namespace may have a copy, which is not ours to take away.
-                self.wait(Some(if lazy { Duration::ZERO } else { END }))
-            }
+            None => Ok(()),
+            Some(Place { id, point }) if table::is_at(*id, point) => attach::detach(point, lazy),
+            // Unmounted just now, or out of reach.
+            Some(Place { point, .. }) => match self.wait(Some(END)) {
+                true => Ok(()),
+                false => Err(covered(point)),
+            },
         };
-        Ok(())
+        if result.is_err() {
+            self.state.unwanted.store(was_unwanted, Ordering::SeqCst);
+        } else if !lazy {
+            self.wait(Some(END));
+        }
+        result
     }
+}
+
+fn covered(point: &Path) -> Error {
+    let message = format!("what is seen on '{}' is not the mount any more", point.display());
+    Error::new(ErrorKind::NotFound, message).with_path(point)
 }
 
 impl Drop for Running {

@@ -13,9 +13,14 @@ pub const SUBTYPE: &str = "puzzlefs";
 /// What the source of an overlay of ours begins with.
 pub const OVERLAY: &str = "puzzlefs:";
 
-/// A mount that can be named: its number, which no other has while it is there.
+/// A mount by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MountId(u64);
+pub enum MountId {
+    /// No other mount ever has it: since Linux 6.8.
+    Unique(u64),
+    /// Others may have it once this one is gone.
+    Reused(u64),
+}
 
 /// What is known of an open or a named mount without asking the file system.
 #[derive(Debug, Clone, Copy)]
@@ -33,14 +38,25 @@ pub fn facts(dir: impl rustix::fd::AsFd, path: &Path) -> rustix::io::Result<Fact
         | AtFlags::SYMLINK_NOFOLLOW
         | AtFlags::NO_AUTOMOUNT
         | AtFlags::STATX_DONT_SYNC;
-    let found = statx(dir, path, flags, StatxFlags::MNT_ID)?;
-    let device = (found.stx_dev_major, found.stx_dev_minor);
-    Ok(Facts { id: MountId(found.stx_mnt_id), device })
+    // `STATX_MNT_ID_UNIQUE`
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let found = statx(dir, path, flags, StatxFlags::MNT_ID | UNIQUE)?;
+    let id = match found.stx_mask & UNIQUE.bits() {
+        0 => MountId::Reused(found.stx_mnt_id),
+        _ => MountId::Unique(found.stx_mnt_id),
+    };
+    Ok(Facts { id, device: (found.stx_dev_major, found.stx_dev_minor) })
 }
 
 /// Whether the mount is what is seen at `path`.
 pub fn is_at(id: MountId, path: &Path) -> bool {
     facts(CWD, path).is_ok_and(|facts| facts.id == id)
+}
+
+/// Whether it is surely the mount that is seen at `path`, though it is over.
+pub fn is_left_at(id: MountId, path: &Path) -> bool {
+    let dead = || rustix::fs::stat(path).err() == Some(rustix::io::Errno::NOTCONN);
+    is_at(id, path) && (matches!(id, MountId::Unique(_)) || dead())
 }
 
 /// Whether what is mounted on `path`, an absolute one without links, is a mount of ours, also if

@@ -144,3 +144,42 @@ fn owners_are_shifted() {
     };
     assert_eq!((found("file"), found("closed")), ((100_000, 65534), (100_005, 7)));
 }
+
+/// A copy of the mount in which others own everything, by the kernel: mount_setattr(2).
+#[test]
+fn a_mount_can_be_idmapped() {
+    let stage = stage();
+    let mounted = stage.mount(&[""; 0]);
+    let shifted = Mounted(mkdir(&stage.path("shifted")));
+    let program = r#"
+import ctypes, os, struct, subprocess, sys
+OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+AT_FDCWD, AT_EMPTY_PATH, OPEN_TREE_CLONE, F_EMPTY_PATH, ATTR_IDMAP = -100, 0x1000, 1, 4, 0x100000
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*arguments):
+    result = libc.syscall(*arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+# It says a line when it is in its namespace.
+child = subprocess.Popen(["unshare", "--user", "sh", "-c", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdout.readline()
+for name in "uid_map", "gid_map":
+    with open(f"/proc/{child.pid}/{name}", "w") as file:
+        file.write("0 100000 65536")
+namespace = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY)
+tree = call(OPEN_TREE, AT_FDCWD, sys.argv[1].encode(), OPEN_TREE_CLONE)
+attributes = struct.pack("QQQQ", ATTR_IDMAP, 0, 0, namespace)
+call(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
+call(MOVE_MOUNT, tree, b"", AT_FDCWD, sys.argv[2].encode(), F_EMPTY_PATH)
+child.communicate()
+"#;
+    let mut python = Command::new("python3");
+    succeed(python.args(["-c", program]).arg(&*mounted).arg(&*shifted));
+    assert_eq!(owner(&shifted.join("file")), 100_000);
+    assert_eq!(owner(&shifted.join("closed")), 100_005);
+    assert_eq!(owner(&mounted.join("closed")), 5);
+    assert!(fs::read(shifted.join("file")).unwrap() == random(1, 200 * KIB));
+    succeed(Command::new("umount").arg(&*shifted));
+    mounted.unmount();
+}

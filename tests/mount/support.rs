@@ -109,6 +109,8 @@ impl Mounted {
     pub fn unmount(self) {
         succeed(puzzlefs().arg("umount").arg(&self.0));
         assert!(!is_mounted(&self.0), "{} is still mounted", self.0.display());
+        // Another test may have a copy of the mount in a namespace of its own for a while.
+        wait_until("its process is gone", || daemons(&self.0).is_empty());
     }
 
     /// The line of the kernel's table.
@@ -148,11 +150,17 @@ fn mount_line(point: &Path) -> Option<String> {
     table.lines().find(|line| line.split(' ').nth(4) == Some(point)).map(str::to_owned)
 }
 
-/// Runs a script of bash where mounts are seen by nobody else.
+/// Runs a script of bash where mounts are seen by nobody else; those of other tests are not seen
+/// there, or they would not end.
 #[track_caller]
 pub fn alone(script: &str, arguments: &[&OsStr]) -> Output {
+    const OTHERS: &str = r#"
+        awk '$5 ~ /puzzlefs-test-/ { print $5 }' /proc/self/mountinfo | tac |
+            while read -r point; do umount --lazy "$(printf %b "$point")"; done
+    "#;
+    let script = format!("{OTHERS}{script}");
     let mut command = Command::new("unshare");
-    command.args(["--mount", "bash", "-euxo", "pipefail", "-c", script, "alone"]);
+    command.args(["--mount", "bash", "-euxo", "pipefail", "-c", &script, "alone"]);
     succeed(command.args(arguments))
 }
 

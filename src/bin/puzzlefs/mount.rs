@@ -155,7 +155,8 @@ impl Wanted {
             }
             b"uidmap" => mount.uids = text()?.parse()?,
             _ if name.starts_with(b"x-") || name.starts_with(b"X-") || name == b"comment" => {}
-            _ if value.is_some() => return unknown(option, sloppy),
+            // mount(8) may say which one.
+            _ if value.is_some() && name != b"user" => return unknown(option, sloppy),
             b"allow_other" => mount.allow_other = Some(true),
             b"default_permissions" => mount.default_permissions = true,
             b"nodev" => mount.nodev = true,
