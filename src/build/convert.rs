@@ -282,11 +282,21 @@ impl<'a, R> Hashed<'a, R> {
 
 impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
+        let read = self.input.read(buffer).map_err(of_the_system)?;
         self.hasher.update(&buffer[..read]);
         self.bytes += read as u64;
         (self.progress)(self.bytes).map_err(io::Error::other)?;
         Ok(read)
+    }
+}
+
+/// A failure of the system, rather than one of what is read, as this library's own error.
+fn of_the_system(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) if error.kind() != io::ErrorKind::Interrupted => {
+            io::Error::other(Error::system("read it", error))
+        }
+        _ => error,
     }
 }
 
