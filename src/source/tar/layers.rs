@@ -22,11 +22,12 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const IMPLIED: u16 = 0o755;
 /// How many symbolic links are followed on the way to an entry.
 const LINKS_MAX: usize = 255;
-/// How much memory the metadata of all layers may take, in bytes, and what an inode takes of it
-/// beside its names and attributes: room for some five million inodes. A small compressed layer
-/// could ask for any amount.
+/// How much memory the metadata of all layers may take, in bytes: room for some five million
+/// inodes. A small compressed layer could ask for any amount.
 const MEMORY_MAX: usize = 1024 * 1024 * 1024;
+/// What an inode takes of it beside its names and attributes, and a directory more.
 const INODE_MEMORY: usize = 200;
+const DIRECTORY_MEMORY: usize = 400;
 /// The longest target of a symbolic link, in bytes, as Linux has it.
 const TARGET_MAX: usize = 4095;
 /// The longest name and the largest value of an attribute, in bytes, as Linux has them.
@@ -165,13 +166,14 @@ impl Layers {
     /// Counts the memory that an entry takes.
     fn take_memory(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
         let xattr = |xattr: &Xattr| size_of::<Xattr>() + xattr.key.len() + xattr.value.len();
-        let target = match &entry.kind {
+        let kind = match &entry.kind {
             EntryKind::Symlink(target) => target.len(),
+            EntryKind::Directory => DIRECTORY_MEMORY,
             _ => 0,
         };
         let pieces = size_of_val(entry.pieces.as_slice());
         let xattrs = entry.xattrs.iter().map(xattr).sum::<usize>();
-        self.take(INODE_MEMORY + name.len() + target + pieces + xattrs)
+        self.take(INODE_MEMORY + name.len() + kind + pieces + xattrs)
     }
 
     fn take(&mut self, memory: usize) -> Result<()> {
@@ -307,7 +309,7 @@ impl Layers {
                 }
                 None => {
                     check_name(name)?;
-                    self.take(INODE_MEMORY + name.len())?;
+                    self.take(INODE_MEMORY + DIRECTORY_MEMORY + name.len())?;
                     self.nodes.push(implied());
                     let node = self.nodes.len() - 1;
                     self.names_mut(dir).insert(name.as_slice().into(), Name { node, layer });
