@@ -120,7 +120,10 @@ impl Maker {
             "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers,
             "annotations": { "a": "b" },
         });
-        let mut entry = self.put(media_type, &serde_json::to_vec(&manifest).unwrap());
+        self.tag(tag, self.put(media_type, &serde_json::to_vec(&manifest).unwrap()));
+    }
+
+    fn tag(&self, tag: &str, mut entry: Value) {
         entry["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
         let mut index = self.layout.index();
         index["manifests"].as_array_mut().unwrap().push(entry);
@@ -692,6 +695,71 @@ fn bad_images() {
     }
 }
 
+/// Docker's own types, with a list of images for several platforms.
+#[test]
+fn images_of_docker() {
+    const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let dir = temp_dir();
+    let maker = Maker::new(dir.path().join("layout"));
+    let manifests: Vec<_> = ["s390x", "arm64"]
+        .map(|architecture| {
+            let layer = archive(&[format!("file {architecture} x")]);
+            let config = json!({
+                "architecture": architecture, "os": "linux",
+                "rootfs": { "type": "layers", "diff_ids": [sha256(&layer)] },
+            });
+            let config = serde_json::to_vec(&config).unwrap();
+            let packed = filter("gzip", &layer);
+            let manifest = json!({
+                "schemaVersion": 2, "mediaType": MANIFEST,
+                "config": maker.put("application/vnd.docker.container.image.v1+json", &config),
+                "layers": [maker.put("application/vnd.docker.image.rootfs.diff.tar.gzip", &packed)],
+            });
+            let mut entry = maker.put(MANIFEST, &serde_json::to_vec(&manifest).unwrap());
+            entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+            entry
+        })
+        .into();
+    maker.tag("one", manifests[0].clone());
+    let list = json!({ "schemaVersion": 2, "mediaType": LIST, "manifests": manifests });
+    maker.tag("list", maker.put(LIST, &serde_json::to_vec(&list).unwrap()));
+    let names = |tag: &str, options: &[&str]| {
+        convert(&maker.layout, tag, "new", options);
+        succeed(puzzlefs().arg("ls").arg(maker.layout.image("new"))).text().to_owned()
+    };
+    assert_eq!(names("one", &[]), "s390x");
+    assert_eq!(names("list", &["--platform=linux/arm64"]), "arm64");
+    assert_eq!(maker.layout.config("new")["architecture"], "arm64");
+    let mut command = puzzlefs();
+    command.args(["convert", "--platform=plan9/arm64"]).arg(maker.layout.image("list"));
+    let failed = fail(1, command.arg(maker.layout.image("none")));
+    assert!(failed.errors().contains("no image for plan9/arm64"), "{failed}");
+}
+
+/// A layer of a few kilobytes that would fill the memory.
+#[test]
+fn what_would_fill_the_memory() {
+    let dir = temp_dir();
+    let maker = Maker::new(dir.path().join("layout"));
+    let value = "v".repeat(60 * KIB);
+    let keys: Vec<_> = (0..17).map(|number| format!("SCHILY.xattr.user.{number}")).collect();
+    let records: Vec<_> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();
+    // For all that follow.
+    let mut global = extended(&records, "file a");
+    global.truncate(global.len() - archive(&["file a"]).len());
+    global[156] = b'g';
+    let sum: u32 =
+        (0..512).map(|n| if (148..156).contains(&n) { 32 } else { global[n].into() }).sum();
+    global[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let files: Vec<_> = (0..2000).map(|number| format!("file {number}")).collect();
+    maker.image("bad", &[(TAR, [global, archive(&files)].concat(), "gzip")]);
+    let mut command = puzzlefs();
+    command.arg("convert").arg(maker.layout.image("bad")).arg(maker.layout.image("new"));
+    let failed = fail(1, &mut command);
+    assert!(failed.errors().contains("bytes of memory"), "{failed}");
+}
+
 /// Images on one base share what the base became.
 #[test]
 fn images_on_one_base_share_it() {
@@ -732,6 +800,8 @@ fn exports() {
     let maker = Maker::new(dir.path().join("layout"));
     let tree = mkdir(&dir.path().join("tree"));
     tree::everything(&tree);
+    fs::write(tree.join("attribute"), "").unwrap();
+    set_xattr(&tree.join("attribute"), b"user.a=b%3Dc%25%", b"=d");
     // As a layer's, these names would be whiteouts.
     let whiteouts = "find . -name '.wh.*' -delete";
     succeed(Command::new("sh").args(["-c", whiteouts]).current_dir(&tree));

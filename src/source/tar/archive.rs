@@ -169,9 +169,7 @@ impl<R: Read> Archive<R> {
         let Some(block) = self.block()? else { return Ok(None) };
         if is_zero(&block) {
             return match self.block()? {
-                Some(second) if !is_zero(&second) => {
-                    Err(damaged("a block of zeros is within it"))
-                }
+                Some(second) if !is_zero(&second) => Err(damaged("a block of zeros is within it")),
                 _ => Ok(None),
             };
         }
@@ -617,6 +615,42 @@ mod tests {
         for (text, expected) in cases {
             let found = parse_time(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields() {
+        let cases: [(&[u8], Option<u64>); 10] = [
+            (b"0000017\0", Some(0o17)),
+            (b"     17 ", Some(0o17)),
+            (b"17\0junk!", Some(0o17)),
+            (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"        ", Some(0)),
+            (b"0000018\0", None),
+            (b"-0000017", None),
+            (b"\x80\0\0\0\0\0\x01\x02", Some(0x102)),
+            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", Some(u64::MAX)),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
+        ];
+        for (field, expected) in cases {
+            assert_eq!(number(field), expected, "{}", field.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn sums_of_both_signs() {
+        let mut block = [0; 512];
+        block[..2].copy_from_slice(b"\xffa");
+        block[150] = b'9';
+        assert_eq!(checksums(&block), [255 + 97 + 8 * 32, -1 + 97 + 8 * 32]);
+    }
+
+    #[test]
+    fn keys_of_attributes() {
+        for (key, expected) in
+            [("user.a", "user.a"), ("a%3Db", "a=b"), ("%253D", "%3D"), ("%%4", "%%4"), ("%3", "%3")]
+        {
+            assert_eq!(decode_key(key.as_bytes()), expected.as_bytes(), "{key}");
         }
     }
 

@@ -10,9 +10,7 @@ use super::archive::{Entry, EntryKind, show_path};
 use super::spool::Spooled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Content, ScanOptions};
-use crate::tree::{
-    Device, Ino, Inode, Kind, Metadata, NAME_MAX, Tree, TreeBuilder, Xattr, show,
-};
+use crate::tree::{Device, Ino, Inode, Kind, Metadata, NAME_MAX, Tree, TreeBuilder, Xattr, show};
 
 /// What a name begins with that stands for what is not there.
 const WHITEOUT: &[u8] = b".wh.";
@@ -209,7 +207,8 @@ impl Layers {
         let layer = self.layer;
         let mut dirs = vec![dir];
         while let Some(dir) = dirs.pop() {
-            let NodeKind::Directory(Directory { names, cleared }) = &mut self.nodes[dir].kind else {
+            let NodeKind::Directory(Directory { names, cleared }) = &mut self.nodes[dir].kind
+            else {
                 continue;
             };
             if std::mem::replace(cleared, layer) != layer {
