@@ -253,7 +253,7 @@ impl Entry {
         // Of a further name, attributes would be those of another file.
         if kind != EntryType::Link {
             for xattr in &metadata.xattrs {
-                let key = [b"SCHILY.xattr.", &*xattr.key].concat();
+                let key = [b"SCHILY.xattr.", &*encode_key(&xattr.key)].concat();
                 record(&mut entry.records, &key, &xattr.value);
             }
         }
@@ -310,6 +310,21 @@ impl Entry {
         self.header.set_device_major(device.major).map_err(wrong)?;
         self.header.set_device_minor(device.minor).map_err(wrong)
     }
+}
+
+/// A key of an attribute as GNU tar writes it, since no record's key can have a `=`. Other programs
+/// do not know of that, so nothing is written so that need not be.
+fn encode_key(mut key: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(key.len());
+    while let Some((first, rest)) = key.split_first() {
+        match key {
+            [b'=', ..] => encoded.extend_from_slice(b"%3D"),
+            [b'%', b'3', b'D', ..] | [b'%', b'2', b'5', ..] => encoded.extend_from_slice(b"%25"),
+            _ => encoded.push(*first),
+        }
+        key = rest;
+    }
+    encoded
 }
 
 /// Adds a record `LENGTH KEY=VALUE\n`, whose length counts itself.

@@ -10,7 +10,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::command::{fail, puzzlefs, succeed};
+use common::command::{fail, puzzlefs, run, succeed};
 use common::layout::{Layout, array, sha256, text};
 use common::snapshot::{Snapshot, assert_same};
 use common::temp_dir;
@@ -120,7 +120,10 @@ impl Maker {
             "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers,
             "annotations": { "a": "b" },
         });
-        let mut entry = self.put(media_type, &serde_json::to_vec(&manifest).unwrap());
+        self.tag(tag, self.put(media_type, &serde_json::to_vec(&manifest).unwrap()));
+    }
+
+    fn tag(&self, tag: &str, mut entry: Value) {
         entry["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
         let mut index = self.layout.index();
         index["manifests"].as_array_mut().unwrap().push(entry);
@@ -310,9 +313,10 @@ fn archives_of_all_formats() {
 }
 
 /// An archive of entries `TYPE PATH [-> TARGET | CONTENT]`.
-fn archive(entries: &[&str]) -> Vec<u8> {
+fn archive(entries: &[impl AsRef<str>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for entry in entries {
+        let entry = entry.as_ref();
         let (kind, rest) = entry.split_once(' ').unwrap();
         let (path, content) = rest.split_once(' ').unwrap_or((rest, ""));
         let target = content.strip_prefix("-> ");
@@ -326,6 +330,7 @@ fn archive(entries: &[&str]) -> Vec<u8> {
             "file" => tar::EntryType::Regular,
             "symlink" => tar::EntryType::Symlink,
             "link" => tar::EntryType::Link,
+            "fifo" => tar::EntryType::Fifo,
             other => panic!("no type of entry: {other}"),
         });
         // As they are: the crate's own functions clean paths up.
@@ -339,6 +344,33 @@ fn archive(entries: &[&str]) -> Vec<u8> {
         header.set_cksum();
         builder.append(&header, content.as_bytes()).unwrap();
     }
+    builder.into_inner().unwrap()
+}
+
+/// An archive of one entry with these extended headers.
+fn extended(records: &[(&str, &str)], entry: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let records = records.iter().map(|(key, value)| (*key, value.as_bytes()));
+    builder.append_pax_extensions(records).unwrap();
+    let before = builder.get_ref().clone();
+    [before, archive(&[entry])].concat()
+}
+
+/// An archive of one device.
+fn device(major: u32, minor: u32) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_path("device").unwrap();
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    header.set_entry_type(tar::EntryType::Char);
+    header.set_device_major(major).unwrap();
+    header.set_device_minor(minor).unwrap();
+    header.set_cksum();
+    builder.append(&header, &b""[..]).unwrap();
     builder.into_inner().unwrap()
 }
 
@@ -357,7 +389,7 @@ fn layers_on_layers() {
         "symlink out -> ../../..",
         "link h -> a/d",
     ];
-    let cases: [(&str, &[&[&str]]); 23] = [
+    let cases: [(&str, &[&[&str]]); 32] = [
         ("whiteouts", &[&["file a/b/.wh.c", "file .wh.e"]]),
         ("a-whiteout-of-a-directory", &[&["file .wh.a"]]),
         ("a-whiteout-of-nothing", &[&["file .wh.none", "file none/.wh.none"]]),
@@ -381,23 +413,121 @@ fn layers_on_layers() {
         ("twice", &[&["file t one", "file t two"], &["dir t/", "file t/x x"]]),
         ("the-root", &[&["dir ./", "file ./x y"]]),
         ("whiteouts-of-two-layers", &[&["file .wh.a"], &["file a/b/x y"], &["file a/b/.wh.x"]]),
+        ("a-new-name-for-an-old-one", &[&["link new -> a/d", "file .wh.h"]]),
+        ("a-new-name-below-an-opaque", &[&["link a/new -> a/d", "file a/.wh..wh..opq"]]),
+        ("a-new-name-from-an-opaque", &[&["link new -> a/d", "file a/.wh..wh..opq"]]),
+        ("opaque-twice", &[&["file a/.wh..wh..opq", "file a/b/x y", "file a/.wh..wh..opq"]]),
+        ("through-nothing", &[&["symlink n -> none/../real", "file n/x y"]]),
+        ("through-a-file", &[&["symlink n -> e/../real", "file n/x y"]]),
+        ("a-whiteout-through-nothing", &[&["symlink n -> none/../a", "file n/.wh.d"]]),
+        ("what-hangs-in-the-air", &[&["symlink n -> none/at/all", "file n/x y"]]),
+        ("notes-of-aufs", &[&["file .wh..wh.aufs", "dir .wh..wh.plnk/", "file .wh..wh.plnk/1 x"]]),
     ];
     let dir = temp_dir();
     let maker = Maker::new(dir.path().join("layout"));
     for (tag, above) in cases {
         let all = std::iter::once(&base).chain(above);
-        let layers: Vec<_> = all.map(|entries| (TAR, archive(entries), "cat")).collect();
-        maker.image(tag, &layers);
-        let unpacked = unpack(&maker.layout, tag, &dir.path().join(format!("{tag}-bundle")));
-        let expected = Snapshot::of(&unpacked).without(&["mtime"]);
-        for options in [&[][..], &["--squash"]] {
-            convert(&maker.layout, tag, "new", options);
-            let target = dir.path().join(format!("{tag}-{}", options.len()));
-            extract(&maker.layout, "new", &target);
-            let what = format!("{tag} {options:?}");
-            assert_same(&what, &expected, &Snapshot::of(&target).without(&["mtime"]));
+        let layers: Vec<_> = all.map(|entries| archive(entries)).collect();
+        assert!(is_as_umoci_has_it(dir.path(), &maker, tag, layers), "{tag}: umoci refuses it");
+    }
+}
+
+/// Converts an image of these layers in both ways, and compares it with what umoci unpacks, but for
+/// the times, which umoci does not always restore. Tells whether umoci takes them; where it does
+/// not, we must not either.
+#[track_caller]
+fn is_as_umoci_has_it(dir: &Path, maker: &Maker, tag: &str, layers: Vec<Vec<u8>>) -> bool {
+    let layers: Vec<_> = layers.into_iter().map(|archive| (TAR, archive, "cat")).collect();
+    maker.image(tag, &layers);
+    let bundle = dir.join(format!("{tag}-bundle"));
+    let image = maker.layout.image(tag);
+    let unpacked = run(umoci().args(["unpack", "--image"]).arg(&image).arg(&bundle));
+    let is_taken = unpacked.status.success();
+    let expected = is_taken.then(|| Snapshot::of(&bundle.join("rootfs")).without(&["mtime"]));
+    for options in [&[][..], &["--squash"]] {
+        let what = format!("{tag} {options:?}");
+        let mut command = puzzlefs();
+        command.arg("convert").args(options).arg(&image).arg(maker.layout.image("new"));
+        let Some(expected) = &expected else {
+            fail(1, &mut command);
+            continue;
+        };
+        succeed(&mut command);
+        let target = dir.join(format!("{tag}-{}", options.len()));
+        extract(&maker.layout, "new", &target);
+        assert_same(&what, expected, &Snapshot::of(&target).without(&["mtime"]));
+    }
+    expected.is_some()
+}
+
+/// Bytes without a pattern, one after the other.
+struct Dice(Vec<u8>);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        usize::from(self.0.pop().unwrap()) % sides
+    }
+
+    fn name(&mut self) -> &'static str {
+        ["a", "b", "c", "d", "e"][self.roll(5)]
+    }
+
+    fn path(&mut self) -> String {
+        let names: Vec<_> = (0..=self.roll(3)).map(|_| self.name()).collect();
+        let path = names.join("/");
+        match self.roll(20) {
+            0 => format!("../{path}"),
+            1 => format!("/{path}"),
+            2 => format!("{path}/../{}", self.name()),
+            3 => format!("{path}/./{}", self.name()),
+            _ => path,
         }
     }
+
+    /// An entry; hard links are to one of the `files` if there are any.
+    fn entry(&mut self, files: &mut Vec<String>) -> String {
+        let path = self.path();
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", &path));
+        match self.roll(20) {
+            0..6 => {
+                files.push(path.clone());
+                format!("file {path} {}", self.roll(100))
+            }
+            6..11 => format!("dir {path}/"),
+            11..13 => match self.roll(3) {
+                0 => format!("symlink {path} -> /{}", self.path()),
+                1 => format!("symlink {path} -> ../{}", self.path()),
+                _ => format!("symlink {path} -> {}", self.path()),
+            },
+            13..15 => match files.len() {
+                0 => format!("link {path} -> {}", self.path()),
+                count => format!("link {path} -> {}", files[self.roll(count)]),
+            },
+            15 => format!("fifo {path}"),
+            16..18 => format!("file {parent}/.wh.{name}"),
+            _ => format!("file {parent}/.wh..wh..opq"),
+        }
+    }
+}
+
+/// Whatever layers have: what umoci makes of them, or an error where it refuses them.
+#[test]
+fn layers_at_random() {
+    const IMAGES: u64 = 60;
+    let dir = temp_dir();
+    let maker = Maker::new(dir.path().join("layout"));
+    let mut taken = 0;
+    for seed in 0..IMAGES {
+        let (mut dice, mut files) = (Dice(random(seed, 4 * KIB)), Vec::new());
+        let layers: Vec<Vec<String>> = (0..=dice.roll(3))
+            .map(|_| (0..=dice.roll(8)).map(|_| dice.entry(&mut files)).collect())
+            .collect();
+        println!("{seed}: {layers:#?}");
+        let archives = layers.iter().map(|entries| archive(entries)).collect();
+        let tag = format!("random-{seed}");
+        taken += u64::from(is_as_umoci_has_it(dir.path(), &maker, &tag, archives));
+    }
+    assert!(taken > IMAGES / 3, "umoci refuses most of them: {taken} of {IMAGES} are left");
 }
 
 /// What cannot be, or would lead elsewhere: an error that says where, and no tag.
@@ -415,6 +545,13 @@ fn bad_archives() {
         archive
     };
     let long = "x".repeat(90);
+    let name = "n".repeat(256);
+    let large = "v".repeat(64 * KIB + 1);
+    let map = |map: &str| {
+        let records =
+            [("GNU.sparse.size", "100"), ("GNU.sparse.map", map), ("GNU.sparse.name", "sparse")];
+        extended(&records, "file a content")
+    };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("link to nothing", archive(&["link a -> none"]), "which is not there"),
         ("link to a directory", archive(&["dir d/", "link a -> d"]), "to the directory"),
@@ -435,6 +572,47 @@ fn bad_archives() {
             "size in base 256",
             patched(124, &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
             "a size of",
+        ),
+        (
+            "size beyond base 256",
+            patched(124, &[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7]),
+            "size is no number",
+        ),
+        ("a block of zeros", [vec![0; 512], good.clone()].concat(), "a block of zeros"),
+        ("a link to itself", archive(&["file a x", "link a -> a"]), "which is not there"),
+        ("a link to its child", archive(&["file a/b x", "link a -> a/b"]), "which is not there"),
+        ("a whiteout of the root", archive(&["file .wh."]), "a whiteout of no name"),
+        ("a whiteout of itself", archive(&["file a/.wh.."]), "a whiteout of no name"),
+        ("a whiteout of its parent", archive(&["file a/.wh..."]), "a whiteout of no name"),
+        ("name", extended(&[("path", &name)], "file a"), "cannot be"),
+        ("name on the way", extended(&[("path", &format!("{name}/a"))], "file a"), "cannot be"),
+        ("NUL", extended(&[("path", "a\0b")], "file a"), "cannot be"),
+        ("target", extended(&[("linkpath", &large)], "symlink a -> b"), "whose target cannot be"),
+        ("attribute", extended(&[("SCHILY.xattr.user.a", &large)], "file a"), "'user.a' that"),
+        ("no attribute", extended(&[("SCHILY.xattr.", "x")], "file a"), "'' that cannot be"),
+        (
+            "attribute of a link",
+            extended(&[("SCHILY.xattr.user.a", "x")], "symlink a -> b"),
+            "of what is neither file nor directory",
+        ),
+        ("mtime", extended(&[("mtime", "yesterday")], "file a"), "a bad mtime"),
+        ("gid", extended(&[("gid", "4294967295")], "file a"), "a gid of 4294967295"),
+        ("map with an overlap", map("0,5,4,2"), "do not follow each other"),
+        ("map beyond the end", map("0,5,99,2"), "do not follow each other"),
+        ("map that overflows", map("0,5,18446744073709551615,2"), "do not follow each other"),
+        ("map of too little", map("0,5"), "where 7 follow"),
+        ("odd map", map("0,5,6"), "an odd number"),
+        (
+            "sparse file of version 2",
+            extended(&[("GNU.sparse.major", "2"), ("GNU.sparse.minor", "1")], "file a content"),
+            "unknown version 2.1",
+        ),
+        ("device", device(0x1000, 0), "a bad device number"),
+        ("device's minor", device(0, 0x10_0000), "a bad device number"),
+        (
+            "long extended header",
+            extended(&[("comment", &large.repeat(20))], "file a"),
+            "an extended header has",
         ),
         ("type", patched(156, b"Z"), "unknown type 'Z'"),
         ("uid", patched(108, b"zzzzzzz\0"), "a bad uid"),
@@ -517,6 +695,71 @@ fn bad_images() {
     }
 }
 
+/// Docker's own types, with a list of images for several platforms.
+#[test]
+fn images_of_docker() {
+    const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let dir = temp_dir();
+    let maker = Maker::new(dir.path().join("layout"));
+    let manifests: Vec<_> = ["s390x", "arm64"]
+        .map(|architecture| {
+            let layer = archive(&[format!("file {architecture} x")]);
+            let config = json!({
+                "architecture": architecture, "os": "linux",
+                "rootfs": { "type": "layers", "diff_ids": [sha256(&layer)] },
+            });
+            let config = serde_json::to_vec(&config).unwrap();
+            let packed = filter("gzip", &layer);
+            let manifest = json!({
+                "schemaVersion": 2, "mediaType": MANIFEST,
+                "config": maker.put("application/vnd.docker.container.image.v1+json", &config),
+                "layers": [maker.put("application/vnd.docker.image.rootfs.diff.tar.gzip", &packed)],
+            });
+            let mut entry = maker.put(MANIFEST, &serde_json::to_vec(&manifest).unwrap());
+            entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+            entry
+        })
+        .into();
+    maker.tag("one", manifests[0].clone());
+    let list = json!({ "schemaVersion": 2, "mediaType": LIST, "manifests": manifests });
+    maker.tag("list", maker.put(LIST, &serde_json::to_vec(&list).unwrap()));
+    let names = |tag: &str, options: &[&str]| {
+        convert(&maker.layout, tag, "new", options);
+        succeed(puzzlefs().arg("ls").arg(maker.layout.image("new"))).text().to_owned()
+    };
+    assert_eq!(names("one", &[]), "s390x");
+    assert_eq!(names("list", &["--platform=linux/arm64"]), "arm64");
+    assert_eq!(maker.layout.config("new")["architecture"], "arm64");
+    let mut command = puzzlefs();
+    command.args(["convert", "--platform=plan9/arm64"]).arg(maker.layout.image("list"));
+    let failed = fail(1, command.arg(maker.layout.image("none")));
+    assert!(failed.errors().contains("no image for plan9/arm64"), "{failed}");
+}
+
+/// A layer of a few kilobytes that would fill the memory.
+#[test]
+fn what_would_fill_the_memory() {
+    let dir = temp_dir();
+    let maker = Maker::new(dir.path().join("layout"));
+    let value = "v".repeat(60 * KIB);
+    let keys: Vec<_> = (0..17).map(|number| format!("SCHILY.xattr.user.{number}")).collect();
+    let records: Vec<_> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();
+    // For all that follow.
+    let mut global = extended(&records, "file a");
+    global.truncate(global.len() - archive(&["file a"]).len());
+    global[156] = b'g';
+    let sum: u32 =
+        (0..512).map(|n| if (148..156).contains(&n) { 32 } else { global[n].into() }).sum();
+    global[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let files: Vec<_> = (0..2000).map(|number| format!("file {number}")).collect();
+    maker.image("bad", &[(TAR, [global, archive(&files)].concat(), "gzip")]);
+    let mut command = puzzlefs();
+    command.arg("convert").arg(maker.layout.image("bad")).arg(maker.layout.image("new"));
+    let failed = fail(1, &mut command);
+    assert!(failed.errors().contains("bytes of memory"), "{failed}");
+}
+
 /// Images on one base share what the base became.
 #[test]
 fn images_on_one_base_share_it() {
@@ -557,6 +800,8 @@ fn exports() {
     let maker = Maker::new(dir.path().join("layout"));
     let tree = mkdir(&dir.path().join("tree"));
     tree::everything(&tree);
+    fs::write(tree.join("attribute"), "").unwrap();
+    set_xattr(&tree.join("attribute"), b"user.a=b%3Dc%25%", b"=d");
     // As a layer's, these names would be whiteouts.
     let whiteouts = "find . -name '.wh.*' -delete";
     succeed(Command::new("sh").args(["-c", whiteouts]).current_dir(&tree));

@@ -244,6 +244,8 @@ impl Conversion<'_> {
 fn decompress<'a>(mut stored: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    /// A frame that a decoder skips, which some programs begin with; 16 numbers are such ones.
+    const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
     /// The largest window of a Zstandard frame, as a power of two: 128 MiB, as `zstd` takes it.
     const WINDOW_LOG_MAX: u32 = 27;
     let mut magic = Vec::new();
@@ -253,7 +255,8 @@ fn decompress<'a>(mut stored: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     };
     stored.by_ref().take(ZSTD.len() as u64).read_to_end(&mut magic).map_err(failed)?;
     let is = |known: &[u8]| magic.starts_with(known);
-    let (gzip, zstd) = (is(&GZIP), is(&ZSTD));
+    let is_skippable = matches!(*magic, [0x50..=0x5f, ref rest @ ..] if *rest == ZSTD_SKIPPABLE);
+    let (gzip, zstd) = (is(&GZIP), is(&ZSTD) || is_skippable);
     let whole = BufReader::with_capacity(128 * 1024, io::Cursor::new(magic).chain(stored));
     Ok(if gzip {
         Box::new(flate2::bufread::MultiGzDecoder::new(whole))
@@ -282,11 +285,21 @@ impl<'a, R> Hashed<'a, R> {
 
 impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
+        let read = self.input.read(buffer).map_err(of_the_system)?;
         self.hasher.update(&buffer[..read]);
         self.bytes += read as u64;
         (self.progress)(self.bytes).map_err(io::Error::other)?;
         Ok(read)
+    }
+}
+
+/// A failure of the system, rather than one of what is read, as this library's own error.
+fn of_the_system(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) if error.kind() != io::ErrorKind::Interrupted => {
+            io::Error::other(Error::system("read it", error))
+        }
+        _ => error,
     }
 }
 

@@ -45,19 +45,19 @@ pub fn run(args: Extract) -> Result<ExitCode, Failure> {
 }
 
 pub fn run_export(args: Export) -> Result<ExitCode, Failure> {
+    if args.output.is_none() && io::stdout().is_terminal() {
+        let message = "an archive is not for a terminal: name a file with --output, or redirect";
+        return Err(puzzlefs::Error::new(puzzlefs::ErrorKind::InvalidInput, message).into());
+    }
+    // First, since what stands in the file's place is gone once it is made.
+    let image = look::open(&args.image, !args.no_verify)?;
     let mut out: Box<dyn Write> = match &args.output {
         Some(path) => Box::new(File::create(path).map_err(|error| {
             let message = format!("cannot write '{}': {error}", path.display());
             puzzlefs::Error::new(puzzlefs::ErrorKind::Io, message).with_path(path)
         })?),
-        None if io::stdout().is_terminal() => {
-            let message =
-                "an archive is not for a terminal: name a file with --output, or redirect";
-            return Err(puzzlefs::Error::new(puzzlefs::ErrorKind::InvalidInput, message).into());
-        }
         None => Box::new(io::stdout().lock()),
     };
-    let image = look::open(&args.image, !args.no_verify)?;
     let bar = Bar::new(args.quiet);
     let report = |progress| bar.show(progress);
     let mut buffered = BufWriter::with_capacity(1 << 20, &mut out);

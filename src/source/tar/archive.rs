@@ -20,6 +20,8 @@ const PIECES_MAX: u64 = 1024 * 1024;
 
 /// GNU tar's type of the entry that has the name of the volume.
 const VOLUME: u8 = b'V';
+/// The type of a regular file, from before there was one for directories.
+const OLD_REGULAR: u8 = 0;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +97,8 @@ impl<R: Read> Archive<R> {
                     false => Err(damaged("it ends after an extended header")),
                 };
             };
-            let size = header.entry_size().map_err(|_| damaged("a header's size is no number"))?;
+            let size = number(&header.as_old().size);
+            let size = size.ok_or_else(|| damaged("a header's size is no number"))?;
             match header.entry_type() {
                 EntryType::XGlobalHeader => {
                     let extensions = self.extension(size)?;
@@ -159,19 +162,20 @@ impl<R: Read> Archive<R> {
         Ok(Some(block))
     }
 
-    /// The next header; `None` at the end. Some archives end without the blocks that say so.
+    /// The next header; `None` at the end, which two blocks of zeros are. Some archives end
+    /// without them.
     fn header(&mut self) -> Result<Option<Header>> {
+        let is_zero = |block: &[u8; BLOCK as usize]| block.iter().all(|&byte| byte == 0);
         let Some(block) = self.block()? else { return Ok(None) };
-        if block.iter().all(|&byte| byte == 0) {
-            return Ok(None);
+        if is_zero(&block) {
+            return match self.block()? {
+                Some(second) if !is_zero(&second) => Err(damaged("a block of zeros is within it")),
+                _ => Ok(None),
+            };
         }
         let header = Header::from_byte_slice(&block).clone();
-        let sum = block.iter().enumerate().map(|(at, byte)| match at {
-            148..156 => u32::from(b' '),
-            _ => u32::from(*byte),
-        });
-        match header.cksum() {
-            Ok(expected) if expected == sum.sum::<u32>() => Ok(Some(header)),
+        match number(&header.as_old().cksum) {
+            Some(sum) if checksums(&block).contains(&(sum as i64)) => Ok(Some(header)),
             _ => Err(damaged("a header's checksum is wrong")),
         }
     }
@@ -210,27 +214,30 @@ impl<R: Read> Archive<R> {
         long_link: Option<Vec<u8>>,
     ) -> Result<Entry> {
         let value = |key: &str| extensions.values.get(key.as_bytes());
-        let path = value("GNU.sparse.name").or(value("path")).cloned().or(long_name);
+        let is_file = is_file(header);
+        let path = value("GNU.sparse.name").filter(|_| is_file).cloned().or(long_name);
+        let path = path.or_else(|| value("path").cloned());
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let in_entry = |error: Error| error.context(format_args!("'{}'", path.escape_ascii()));
-        let link = value("linkpath").cloned().or(long_link);
+        let in_entry = |error: Error| error.context(format_args!("'{}'", show_path(&path)));
+        let link = long_link.or_else(|| value("linkpath").cloned());
         let link = link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
         let link = link.unwrap_or_default();
-        let number = |key: &str, otherwise: io::Result<u64>| match value(key) {
-            Some(text) => parse(text).ok_or_else(|| in_entry(damaged(format!("a bad {key}")))),
-            None => otherwise.map_err(|_| in_entry(damaged(format!("a bad {key}")))),
+        let number = |key: &str, field: &[u8]| {
+            let found = value(key).map_or_else(|| number(field), |text| parse(text));
+            found.ok_or_else(|| in_entry(damaged(format!("a bad {key}"))))
         };
-        let stored = number("size", header.entry_size())?;
-        let id = |key: &str, otherwise| -> Result<u32> {
-            let number = number(key, otherwise)?;
+        let fields = header.as_old();
+        let stored = number("size", &fields.size)?;
+        let id = |key: &str, field: &[u8]| -> Result<u32> {
+            let number = number(key, field)?;
             match u32::try_from(number) {
                 Ok(id) if id != u32::MAX => Ok(id),
                 _ => Err(in_entry(damaged(format!("a {key} of {number}")))),
             }
         };
-        let mode = header.mode().map_err(|_| in_entry(damaged("a bad mode")))?;
+        let mode = number("mode", &fields.mode)?;
         let (kind, has_data) = kind(header, &path, link).map_err(in_entry)?;
-        let (uid, gid) = (id("uid", header.uid())?, id("gid", header.gid())?);
+        let (uid, gid) = (id("uid", &fields.uid)?, id("gid", &fields.gid)?);
         let mtime = match value("mtime") {
             Some(text) => parse_time(text),
             None => mtime(header),
@@ -263,15 +270,19 @@ impl<R: Read> Archive<R> {
     ) -> Result<(u64, Vec<Piece>)> {
         let value = |key: &str| extensions.values.get(key.as_bytes());
         let parsed = |key: &str| value(key).and_then(|text| parse(text));
+        let version = (parsed("GNU.sparse.major"), parsed("GNU.sparse.minor"));
         let (size, pieces) = if header.entry_type() == EntryType::GNUSparse {
             let found = self.old_sparse(header)?;
             self.begin_data(stored);
             found
-        } else if let (Some(1), Some(0)) = (parsed("GNU.sparse.major"), parsed("GNU.sparse.minor"))
-        {
+        } else if version == (Some(1), Some(0)) {
             self.begin_data(stored);
             let size = parsed("GNU.sparse.realsize").ok_or_else(|| damaged("no size"))?;
             (size, self.map_in_data()?)
+        } else if let (Some(major @ 1..), minor) = version {
+            let minor = minor.unwrap_or_default();
+            let message = format!("a sparse file of the unknown version {major}.{minor}");
+            return Err(Error::new(ErrorKind::Unsupported, message));
         } else if let Some(size) = parsed("GNU.sparse.size") {
             self.begin_data(stored);
             let map = match value("GNU.sparse.map") {
@@ -281,7 +292,13 @@ impl<R: Read> Archive<R> {
                 }
                 None => extensions.map.clone(),
             };
-            (size, pairs(&map)?)
+            let pieces = pairs(&map)?;
+            match parsed("GNU.sparse.numblocks") {
+                Some(count) if count != pieces.len() as u64 => {
+                    return Err(damaged(format!("a map of {} pieces, not {count}", pieces.len())));
+                }
+                _ => (size, pieces),
+            }
         } else {
             self.begin_data(stored);
             (stored, vec![Piece { offset: 0, length: stored }])
@@ -301,7 +318,7 @@ impl<R: Read> Archive<R> {
         let mut add = |bytes: &[u8]| -> Result<()> {
             for entry in bytes.chunks(ENTRY).filter(|entry| entry[0] != 0) {
                 let (offset, length) = entry.split_at(ENTRY / 2);
-                let number = |field| octal(field).ok_or_else(|| damaged("a bad map"));
+                let number = |field| number(field).ok_or_else(|| damaged("a bad map"));
                 pieces.push(Piece { offset: number(offset)?, length: number(length)? });
             }
             match pieces.len() as u64 > PIECES_MAX {
@@ -311,7 +328,7 @@ impl<R: Read> Archive<R> {
         };
         let bytes = header.as_bytes();
         add(&bytes[ENTRIES])?;
-        let size = octal(&bytes[REAL_SIZE]).ok_or_else(|| damaged("a bad size"))?;
+        let size = number(&bytes[REAL_SIZE]).ok_or_else(|| damaged("a bad size"))?;
         let mut is_extended = bytes[IS_EXTENDED] != 0;
         while is_extended {
             let block = self.block()?.ok_or_else(|| damaged("it ends within a map"))?;
@@ -359,12 +376,11 @@ impl<R: Read> Archive<R> {
 
 /// The type of an entry, and whether data of its own follows.
 fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<(EntryKind, bool)> {
+    let is_old = header.as_old().linkflag[0] == OLD_REGULAR;
     let kind = match header.entry_type() {
         // Before there was a type for directories, a slash said it.
-        EntryType::Regular if path.ends_with(b"/") => EntryKind::Directory,
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            return Ok((EntryKind::Regular, true));
-        }
+        EntryType::Regular if is_old && path.ends_with(b"/") => EntryKind::Directory,
+        _ if is_file(header) => return Ok((EntryKind::Regular, true)),
         EntryType::Link => EntryKind::Link(link),
         EntryType::Symlink => EntryKind::Symlink(link),
         EntryType::Directory => EntryKind::Directory,
@@ -380,13 +396,31 @@ fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<(EntryKind, bool)
     Ok((kind, false))
 }
 
+fn is_file(header: &Header) -> bool {
+    use EntryType::{Continuous, GNUSparse, Regular};
+    matches!(header.entry_type(), Regular | Continuous | GNUSparse)
+}
+
 /// Linux has 12 bits for the major number and 20 for the minor.
 fn device(header: &Header) -> Result<Device> {
-    let number = |number: io::Result<Option<u32>>| number.ok().map(Option::unwrap_or_default);
-    match (number(header.device_major()), number(header.device_minor())) {
-        (Some(major @ ..0x1000), Some(minor @ ..0x10_0000)) => Ok(Device { major, minor }),
+    const MAJOR: std::ops::Range<usize> = 329..337;
+    const MINOR: std::ops::Range<usize> = 337..345;
+    let bytes = header.as_bytes();
+    match (number(&bytes[MAJOR]), number(&bytes[MINOR])) {
+        (Some(major @ ..0x1000), Some(minor @ ..0x10_0000)) => {
+            Ok(Device { major: major as u32, minor: minor as u32 })
+        }
         _ => Err(damaged("a bad device number")),
     }
+}
+
+/// The sums of a header's bytes, the field of the sum itself taken as blanks: of bytes without a
+/// sign, and with one, as some old programs have it.
+fn checksums(block: &[u8]) -> [i64; 2] {
+    const FIELD: std::ops::Range<usize> = 148..156;
+    let bytes = || block.iter().enumerate();
+    let bytes = || bytes().map(|(at, byte)| if FIELD.contains(&at) { b' ' } else { *byte });
+    [bytes().map(i64::from).sum(), bytes().map(|byte| i64::from(byte.cast_signed())).sum()]
 }
 
 /// In base 256 the time may lie before 1970, which the crate's numbers cannot say.
@@ -394,7 +428,7 @@ fn mtime(header: &Header) -> Option<Timestamp> {
     let field = &header.as_old().mtime;
     let seconds = match field[0] {
         0xff => i64::from_be_bytes(*field.last_chunk()?),
-        _ => i64::try_from(header.mtime().ok()?).ok()?,
+        _ => i64::try_from(number(field)?).ok()?,
     };
     Some(Timestamp { seconds, nanoseconds: 0 })
 }
@@ -424,15 +458,23 @@ fn parse(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// A number of 12 bytes: octal, or in base 256.
-fn octal(field: &[u8]) -> Option<u64> {
-    if field[0] & 0x80 != 0 {
-        let (high, low) = field.split_at(field.len() - 8);
-        let is_small = high[0] == 0x80 && high[1..].iter().all(|&byte| byte == 0);
-        return is_small.then(|| u64::from_be_bytes(low.try_into().expect("8 bytes")));
+/// A field of a header: an octal number, perhaps among blanks, or one in base 256; 0 if the field is
+/// empty.
+fn number(field: &[u8]) -> Option<u64> {
+    if let [first, rest @ ..] = field
+        && first & 0x80 != 0
+    {
+        return std::iter::once(&(first & 0x7f))
+            .chain(rest)
+            .try_fold(0_u64, |sum, byte| Some(sum.checked_mul(256)? | u64::from(*byte)));
     }
-    let text = std::str::from_utf8(field).ok()?;
-    u64::from_str_radix(text.trim_matches(|c| c == ' ' || c == '\0'), 8).ok()
+    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
+    let text = std::str::from_utf8(&field[..end]).ok()?.trim_matches(' ');
+    let is_octal = text.bytes().all(|byte| (b'0'..b'8').contains(&byte));
+    match text {
+        "" => Some(0),
+        _ => u64::from_str_radix(text, 8).ok().filter(|_| is_octal),
+    }
 }
 
 fn pairs(numbers: &[u64]) -> Result<Vec<Piece>> {
@@ -501,7 +543,7 @@ impl Extensions {
 
     fn xattrs(&self) -> Vec<Xattr> {
         let xattr = |(key, value): (&Vec<u8>, &Vec<u8>)| {
-            let key = key.strip_prefix(XATTR)?;
+            let key = decode_key(key.strip_prefix(XATTR)?);
             Some(Xattr { key: key.into(), value: value.as_slice().into() })
         };
         self.values.iter().filter_map(xattr).collect()
@@ -510,6 +552,28 @@ impl Extensions {
 
 /// What the keys of extended attributes begin with.
 const XATTR: &[u8] = b"SCHILY.xattr.";
+
+/// A key of an attribute as GNU tar writes it, since no record's key can have a `=`.
+fn decode_key(mut key: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(key.len());
+    while let Some(&first) = key.first() {
+        let (byte, length) = match key {
+            [b'%', b'3', b'D', ..] => (b'=', 3),
+            [b'%', b'2', b'5', ..] => (b'%', 3),
+            _ => (first, 1),
+        };
+        decoded.push(byte);
+        key = &key[length..];
+    }
+    decoded
+}
+
+/// A path for a message: bytes that are not printable are escaped, and a long one is cut.
+pub fn show_path(path: &[u8]) -> String {
+    const LONGEST: usize = 256;
+    let shown = path[..path.len().min(LONGEST)].escape_ascii().to_string();
+    if path.len() > LONGEST { shown + "…" } else { shown }
+}
 
 fn retry(mut read: impl FnMut() -> io::Result<usize>) -> Result<usize> {
     loop {
@@ -551,6 +615,42 @@ mod tests {
         for (text, expected) in cases {
             let found = parse_time(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields() {
+        let cases: [(&[u8], Option<u64>); 10] = [
+            (b"0000017\0", Some(0o17)),
+            (b"     17 ", Some(0o17)),
+            (b"17\0junk!", Some(0o17)),
+            (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"        ", Some(0)),
+            (b"0000018\0", None),
+            (b"-0000017", None),
+            (b"\x80\0\0\0\0\0\x01\x02", Some(0x102)),
+            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", Some(u64::MAX)),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
+        ];
+        for (field, expected) in cases {
+            assert_eq!(number(field), expected, "{}", field.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn sums_of_both_signs() {
+        let mut block = [0; 512];
+        block[..2].copy_from_slice(b"\xffa");
+        block[150] = b'9';
+        assert_eq!(checksums(&block), [255 + 97 + 8 * 32, -1 + 97 + 8 * 32]);
+    }
+
+    #[test]
+    fn keys_of_attributes() {
+        for (key, expected) in
+            [("user.a", "user.a"), ("a%3Db", "a=b"), ("%253D", "%3D"), ("%%4", "%%4"), ("%3", "%3")]
+        {
+            assert_eq!(decode_key(key.as_bytes()), expected.as_bytes(), "{key}");
         }
     }
 
