@@ -31,15 +31,27 @@ const MOST: u64 = 2 * 1024 * 1024;
 const GAP: u32 = 64;
 /// How many readers are told from each other.
 const READERS: usize = 16;
+/// How many parts are remembered that the kernel was given around what was read here and there.
+const AROUND: usize = 64;
 /// How many pieces of work wait; what is more is left undone.
 const WAITING: usize = 64;
 
 /// What is to be done.
 enum Job {
     /// Decompress a part of a file.
-    Part { ino: Ino, offset: u64, length: u64 },
+    Decompress(Part),
+    /// Give the kernel a part of a file that is decompressed.
+    Around(Part),
     /// Give the kernel the small files with these numbers.
     Files { first: u32, end: u32 },
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Part {
+    ino: Ino,
+    offset: u64,
+    length: u64,
 }
 
 /// The threads that read ahead, and what they know of the readers.
@@ -61,6 +73,8 @@ struct Readers {
     /// The last one that was seen comes last.
     large: Vec<Large>,
     small: Vec<Small>,
+    /// What the kernel was given around what was read here and there.
+    around: Vec<Part>,
 }
 
 /// Who reads a large file.
@@ -69,6 +83,8 @@ struct Large {
     /// Where it read up to, and where it is read ahead up to.
     next: u64,
     done: u64,
+    /// How far it is read ahead next time, in bytes.
+    window: u64,
 }
 
 /// Who reads one small file after the other.
@@ -91,7 +107,12 @@ impl Ahead {
             waiting,
             notifier: OnceLock::new(),
             over: AtomicBool::new(false),
-            readers: Mutex::new(Readers { jobs: Some(jobs), large: Vec::new(), small: Vec::new() }),
+            readers: Mutex::new(Readers {
+                jobs: Some(jobs),
+                large: Vec::new(),
+                small: Vec::new(),
+                around: Vec::new(),
+            }),
         }
     }
 
@@ -117,13 +138,22 @@ impl Ahead {
     /// Somebody reads a part of a file of this size.
     pub fn saw(&self, ino: Ino, offset: u64, length: u64, size: u64) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let Readers { jobs: Some(jobs), large, small } = &mut *readers else { return };
+        let Readers { jobs: Some(jobs), large, small, around } = &mut *readers else { return };
         // What there is no room for is left undone.
         let mut ask = |job| jobs.try_send(job).is_ok();
-        if size > SMALL {
-            saw_large(large, ino, offset + length, size, &mut ask);
-        } else if offset == 0 {
-            self.saw_small(small, ino.get(), &mut ask);
+        if size <= SMALL {
+            if offset == 0 {
+                self.saw_small(small, ino.get(), &mut ask);
+            }
+        } else if !saw_large(large, Part { ino, offset, length }, size, &mut ask)
+            && length <= SMALL
+            && let Some((offset, length)) = self.image.around(ino, offset)
+        {
+            // The frame is decompressed for what was asked for; the rest of it may be next.
+            let part = Part { ino, offset, length };
+            if !around.contains(&part) && ask(Job::Around(part)) {
+                remember(around, part, AROUND);
+            }
         }
     }
 
@@ -132,7 +162,7 @@ impl Ahead {
             number > reader.last && number <= reader.last.max(reader.done).saturating_add(GAP)
         };
         let Some(place) = readers.iter().position(goes_on) else {
-            remember(readers, Small { last: number, done: number, window: FIRST });
+            remember(readers, Small { last: number, done: number, window: FIRST }, READERS);
             return;
         };
         let mut reader = readers.remove(place);
@@ -156,7 +186,7 @@ impl Ahead {
         reader.last = number;
         reader.done = end;
         reader.window = (reader.window * 2).min(MOST);
-        remember(readers, reader);
+        remember(readers, reader, READERS);
     }
 
     /// Up to which number small files from `first` on have this many bytes.
@@ -182,10 +212,11 @@ impl Ahead {
                 return;
             }
             match job {
-                Job::Part { ino, offset, length } => {
+                Job::Decompress(Part { ino, offset, length }) => {
                     // See above: an error is for who reads it.
                     let _ = self.image.prefetch(ino, offset, length);
                 }
+                Job::Around(part) => self.store(part, &mut buffer),
                 Job::Files { first, end } => {
                     for number in first..end {
                         self.give(number, &mut buffer);
@@ -196,11 +227,7 @@ impl Ahead {
     }
 
     fn give(&self, number: u32, buffer: &mut Vec<u8>) {
-        let (Some(ino), Some(notifier)) =
-            (self.image.tree().get(number.into()), self.notifier.get())
-        else {
-            return;
-        };
+        let Some(ino) = self.image.tree().get(number.into()) else { return };
         let size = self.image.size(ino);
         if size == 0 || size > SMALL || self.over.load(Ordering::Acquire) {
             return;
@@ -208,50 +235,62 @@ impl Ahead {
         if !self.known.has(ino) || self.given.has(ino) {
             return;
         }
+        self.store(Part { ino, offset: 0, length: size }, buffer);
+        self.given.set(ino, true);
+    }
+
+    fn store(&self, Part { ino, offset, length }: Part, buffer: &mut Vec<u8>) {
+        let Some(notifier) = self.notifier.get() else { return };
         let store = |bytes: &[u8]| {
             // Where the kernel has just forgotten it, or is gone, nobody misses it.
-            let _ = notifier.store(INodeNo(number.into()), 0, bytes);
-            self.given.set(ino, true);
+            let _ = notifier.store(INodeNo(ino.get().into()), offset, bytes);
         };
         // See above: an error is for who reads it.
-        let _ = self.image.with_content(ino, 0, size as usize, buffer, store);
+        let _ = self.image.with_content(ino, offset, length as usize, buffer, store);
     }
 }
 
+/// Whether somebody reads on here.
 fn saw_large(
     readers: &mut Vec<Large>,
-    ino: Ino,
-    end: u64,
+    Part { ino, offset, length }: Part,
     size: u64,
     ask: &mut dyn FnMut(Job) -> bool,
-) {
+) -> bool {
     // The kernel asks for several parts at once, which come in any order.
+    let slack = 2 * length.max(SMALL);
+    let end = offset + length;
     let goes_on = |reader: &Large| {
-        reader.ino == ino && (reader.next..=reader.done.max(reader.next) + DISTANCE).contains(&end)
+        reader.ino == ino
+            && offset + slack >= reader.next
+            && offset <= reader.next.max(reader.done.min(reader.next + DISTANCE)) + slack
     };
     let Some(place) = readers.iter().position(goes_on) else {
-        remember(readers, Large { ino, next: end, done: end });
-        return;
+        remember(readers, Large { ino, next: end, done: end, window: PIECE }, READERS);
+        return false;
     };
     let mut reader = readers.remove(place);
-    reader.next = end;
+    reader.next = reader.next.max(end);
     reader.done = reader.done.max(end);
-    let target = (end + DISTANCE).min(size);
+    let target = (reader.next + reader.window).min(size);
+    reader.window = (reader.window * 2).min(DISTANCE);
     while reader.done + PIECE <= target || (reader.done < target && target == size) {
         let length = PIECE.min(target - reader.done);
-        if !ask(Job::Part { ino, offset: reader.done, length }) {
+        if !ask(Job::Decompress(Part { ino, offset: reader.done, length })) {
             break;
         }
         reader.done += length;
     }
-    remember(readers, reader);
+    remember(readers, reader, READERS);
+    true
 }
 
-fn remember<T>(readers: &mut Vec<T>, reader: T) {
-    if readers.len() == READERS {
-        readers.remove(0);
+/// Adds to what is remembered, of which there may be so much.
+fn remember<T>(all: &mut Vec<T>, new: T, most: usize) {
+    if all.len() == most {
+        all.remove(0);
     }
-    readers.push(reader);
+    all.push(new);
 }
 
 /// The running threads, which end with the value.
