@@ -41,7 +41,12 @@ pub struct Compressor(Option<zstd::bulk::Compressor<'static>>);
 impl Compressor {
     /// A compressor of this kind.
     pub fn new(compression: Compression) -> Result<Self> {
-        let make = |level| zstd::bulk::Compressor::new(level).map_err(failed);
+        let make = |level| {
+            let mut zstd = zstd::bulk::Compressor::new(level).map_err(failed)?;
+            // A reader that does not check digests shall not take damaged data for right.
+            zstd.include_checksum(true).map_err(failed)?;
+            Ok(zstd)
+        };
         Ok(Compressor(match compression {
             Compression::None => None,
             Compression::Zstd(level) => Some(make(level)?),
