@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use quick_cache::sync::Cache;
 use quick_cache::{UnitWeighter, Weighter};
@@ -39,8 +38,6 @@ pub struct Blobs {
 struct Slot {
     blob: Blob,
     is_zeros: bool,
-    /// Whether the digest was found right.
-    verified: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -73,7 +70,7 @@ impl Blobs {
         const FRAME: u64 = crate::pack::FRAME_SIZE as u64;
         let slot = |blob: Blob| {
             let is_zeros = blob.compressed && blob.digest == zeros::PACK.digest;
-            Slot { blob, is_zeros, verified: AtomicBool::new(false) }
+            Slot { blob, is_zeros }
         };
         Blobs {
             layout,
@@ -96,15 +93,16 @@ impl Blobs {
             buffer.fill(0);
             return Ok(());
         }
-        let result = self.read_content(number, buffer, offset);
-        if result.is_err() {
-            self.forget(number);
-        }
-        result
+        self.with(number, |blob| self.read_content(number, blob, buffer, offset))
     }
 
-    fn read_content(&self, number: u32, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let blob = self.get(number)?;
+    fn read_content(
+        &self,
+        number: u32,
+        blob: &OpenBlob,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<()> {
         let in_blob = |error: Error| self.in_blob(number, error);
         let end = offset + buffer.len() as u64;
         let content = blob.content_length();
@@ -123,7 +121,7 @@ impl Blobs {
         while done < buffer.len() {
             let at = offset + done as u64;
             let (frame, start) = blob.frame_at(at).ok_or_else(too_short)?;
-            let content = self.frame(number, &blob, frame).map_err(in_blob)?;
+            let content = self.frame(number, blob, frame).map_err(in_blob)?;
             let part = &content[(at - start) as usize..];
             let length = part.len().min(buffer.len() - done);
             buffer[done..done + length].copy_from_slice(&part[..length]);
@@ -143,14 +141,13 @@ impl Blobs {
         if self.is_zeros(number) {
             return Ok(None);
         }
-        let blob = self.get(number)?;
-        let Some((frame, start)) = blob.frame_at(offset) else { return Ok(None) };
-        let content = self.frame(number, &blob, frame).map_err(|error| {
-            self.forget(number);
-            self.in_blob(number, error)
-        })?;
-        let whole = offset - start + length <= content.len() as u64;
-        Ok(whole.then(|| (content, (offset - start) as usize)))
+        self.with(number, |blob| {
+            let Some((frame, start)) = blob.frame_at(offset) else { return Ok(None) };
+            let content =
+                self.frame(number, blob, frame).map_err(|error| self.in_blob(number, error))?;
+            let whole = offset - start + length <= content.len() as u64;
+            Ok(whole.then(|| (content, (offset - start) as usize)))
+        })
     }
 
     /// Where the frame begins and ends that holds this byte of a blob's content; `None` if there
@@ -167,22 +164,35 @@ impl Blobs {
         if self.is_zeros(number) {
             return Ok(());
         }
-        let blob = self.get(number)?;
-        let last = offset + length.saturating_sub(1);
-        let (Some((first, _)), Some((last, _))) = (blob.frame_at(offset), blob.frame_at(last))
-        else {
-            return Ok(());
-        };
-        for frame in first..=last {
-            self.frame(number, &blob, frame).map_err(|error| self.in_blob(number, error))?;
-        }
-        Ok(())
+        self.with(number, |blob| {
+            let last = offset + length.saturating_sub(1);
+            let (Some((first, _)), Some((last, _))) = (blob.frame_at(offset), blob.frame_at(last))
+            else {
+                return Ok(());
+            };
+            for frame in first..=last {
+                self.frame(number, blob, frame).map_err(|error| self.in_blob(number, error))?;
+            }
+            Ok(())
+        })
     }
 
-    /// What was read of the blob may have been wrong: next time, it is opened and checked anew.
-    fn forget(&self, number: u32) {
-        self.open.remove(&number);
-        self.list[number as usize].verified.store(false, Ordering::Relaxed);
+    /// Does something with the open blob.
+    ///
+    /// One that fails is not kept open. If it was open before, the file may have been replaced by
+    /// a right one meanwhile: then it is opened anew and tried once more.
+    fn with<T>(&self, number: u32, mut work: impl FnMut(&OpenBlob) -> Result<T>) -> Result<T> {
+        if let Some(blob) = self.open.get(&number) {
+            match work(&blob) {
+                Ok(done) => return Ok(done),
+                Err(_) => drop(self.open.remove(&number)),
+            }
+        }
+        let result = work(&*self.get(number)?);
+        if result.is_err() {
+            self.open.remove(&number);
+        }
+        result
     }
 
     fn frame(&self, number: u32, blob: &OpenBlob, frame: usize) -> Result<Arc<Vec<u8>>> {
@@ -190,15 +200,19 @@ impl Blobs {
             .get_or_insert_with(&(number, frame as u32), || blob.read_frame(frame).map(Arc::new))
     }
 
-    /// The open blob, its digest checked if that was asked for.
+    /// The open blob, its digest checked when it was opened if that was asked for.
     fn get(&self, number: u32) -> Result<Arc<OpenBlob>> {
-        let blob = self.open.get_or_insert_with(&number, || self.open(number).map(Arc::new))?;
-        let verified = &self.list[number as usize].verified;
-        if self.verify && !verified.load(Ordering::Relaxed) {
-            self.verify(number)?;
-            verified.store(true, Ordering::Relaxed);
+        let open = || {
+            self.open.get_or_insert_with(&number, || self.open(number, self.verify).map(Arc::new))
+        };
+        match open() {
+            // The process has no descriptors left: those of other blobs are not needed just now.
+            Err(error) if [Some(libc::EMFILE), Some(libc::ENFILE)].contains(&error.errno()) => {
+                self.open.clear();
+                open()
+            }
+            result => result,
         }
-        Ok(blob)
     }
 
     /// The length of a blob's chunks in bytes, as far as it tells of them; else of its content.
@@ -222,16 +236,24 @@ impl Blobs {
         self.layout.open_blob(digest)
     }
 
-    fn open(&self, number: u32) -> Result<OpenBlob> {
+    fn open(&self, number: u32, verify: bool) -> Result<OpenBlob> {
         let Blob { digest, compressed } = self.list[number as usize].blob;
         let (file, size) = self.open_file(&digest)?;
+        // The very file that is read from then on: another one may have its name soon.
+        if verify {
+            self.check(number, &file)?;
+        }
         PackReader::open(file, size, compressed).map_err(|error| self.in_blob(number, error))
     }
 
     /// Checks the blob's digest.
     pub fn verify(&self, number: u32) -> Result<()> {
+        let (file, _) = self.open_file(&self.list[number as usize].blob.digest)?;
+        self.check(number, &file)
+    }
+
+    fn check(&self, number: u32, mut file: &File) -> Result<()> {
         let expected = self.list[number as usize].blob.digest;
-        let (mut file, _) = self.open_file(&expected)?;
         let path = || self.layout.blob_path(&expected);
         let digest = crate::digest::Digest::of_reader(&mut file)
             .map_err(|error| Error::io("read the blob", path(), error))?;
@@ -250,7 +272,7 @@ impl Blobs {
             *needed = (*needed).max(extent.offset + extent.length);
         }
         let check = |number: usize, needed: u64| {
-            let blob = self.open(number as u32)?;
+            let blob = self.open(number as u32, false)?;
             let length = blob.content_length();
             if needed <= length {
                 return Ok(());
