@@ -173,10 +173,14 @@ fn ask_helper(point: &Path, attributes: &Attributes) -> Result<OwnedFd> {
     drop(helper);
     let child = child.map_err(|error| Error::io("run", HELPER, error))?;
     let device = receive(&ours);
-    let output = child.wait_with_output().map_err(|error| Error::io("run", HELPER, error))?;
+    let output = child.wait_with_output();
     match device.map_err(|error| Error::io("hear from", HELPER, error))? {
+        // However it ended: where nobody waits for children (SIGCHLD is ignored), that is not told.
         Some(device) => Ok(device),
-        None => Err(helper_failed("mount on", point, &output.stderr)),
+        None => {
+            let output = output.map_err(|error| Error::io("run", HELPER, error))?;
+            Err(helper_failed("mount on", point, &output.stderr))
+        }
     }
 }
 

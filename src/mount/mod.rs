@@ -125,6 +125,9 @@ pub fn mount(image: &Arc<Image>, point: &Path, options: MountOptions) -> Result<
     let loops = threads(options.threads)?;
     let root = rustix::process::geteuid().is_root();
     let allow_other = options.allow_other.unwrap_or(root);
+    if options.allow_other == Some(false) && options.writable != Writable::No {
+        return Err(Error::invalid("a writable mount cannot be for its owner alone"));
+    }
     let attributes = Attributes {
         source: options.source.unwrap_or_else(|| source(image)),
         allow_other,

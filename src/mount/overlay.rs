@@ -6,6 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,8 @@ pub struct Kept {
 impl Kept {
     /// Opens the directory, which is made if it is not there, and holds it for this mount alone.
     pub fn open(path: &Path, root: &Metadata, uids: &IdMap, gids: &IdMap) -> Result<Self> {
-        match std::fs::create_dir(path) {
+        // What is written in it, set-user-ID programs too, is nobody else's business.
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             result => result.map_err(|error| Error::io("make the directory", path, error))?,
         }

@@ -231,7 +231,7 @@ fn command_line(args: &args::Mount) -> Vec<OsString> {
         argument.push(value);
         line.push(argument);
     };
-    for options in &args.options {
+    for options in args.options.iter().filter(|options| !options.is_empty()) {
         add("-o", options);
     }
     if let Some(digest) = &args.digest {
