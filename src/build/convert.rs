@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use super::base::Base;
 use super::parent::Parent;
 use super::step::{BaseBlobs, Step, step};
-use super::{BuildOptions, BuildReport, report, write};
+use super::{BuildOptions, BuildReport, publish, write};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Blobs;
@@ -76,12 +76,7 @@ pub fn convert(
     // Unless they are squashed, the layers have entries of their own.
     let adds_layer = |_: &[Digest]| options.squash;
     let written = write(&step, Some(&parent), &options.build, &history, adds_layer, &mut staging)?;
-    staging.commit()?;
-    layout.update_index(|index| {
-        index.set(tag, written.manifest.json());
-        Ok(())
-    })?;
-    Ok(report(&step, &written))
+    publish(&layout, tag, staging, &step, &written)
 }
 
 /// An ordinary image.

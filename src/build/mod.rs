@@ -187,6 +187,8 @@ pub fn canonicalize(
     if options.base.is_some() {
         return Err(Error::invalid("a canonical image has no base"));
     }
+    // Keeps its blobs from being collected while they are read.
+    let _lock = Layout::open(&from.layout)?.lock_blobs()?;
     let image = Image::open(from, open)?;
     image.check_blobs()?;
     let mut options = options.clone();
@@ -241,13 +243,24 @@ impl<'a> Job<'a> {
         let history = options.history(self.created_by, created);
         let is_new = is_new(parent);
         let written = write(&step, parent, options, &history, is_new, &mut staging)?;
-        staging.commit()?;
-        layout.update_index(|index| {
-            index.set(self.target.tag()?, written.manifest.json());
-            Ok(())
-        })?;
-        Ok(report(&step, &written))
+        publish(&layout, self.target.tag()?, staging, &step, &written)
     }
+}
+
+/// Makes the image that is staged part of the layout, under this tag; tells what was made.
+fn publish(
+    layout: &Layout,
+    tag: &str,
+    mut staging: Staging,
+    step: &Step,
+    written: &Written,
+) -> Result<BuildReport> {
+    staging.commit()?;
+    layout.update_index(|index| {
+        index.set(tag, written.manifest.json());
+        Ok(())
+    })?;
+    Ok(report(step, written))
 }
 
 fn report(step: &Step, written: &Written) -> BuildReport {

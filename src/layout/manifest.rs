@@ -186,11 +186,6 @@ impl Manifest {
             ))),
         }
     }
-
-    /// Whether the config is the empty one, as the reference implementation's images have it.
-    pub fn has_empty_config(&self) -> bool {
-        self.config.media_type == media_type::EMPTY
-    }
 }
 
 /// The manifest document of an image, of whatever kind, that `name` refers to; where that is an

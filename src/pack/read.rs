@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 
 use super::index;
 use crate::chunk::Chunk;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// The largest frame that is read, in bytes of content. Ours are 256 KiB; the zeros' are 1 MiB.
@@ -152,20 +151,6 @@ impl<R: Readable> PackReader<R> {
     /// blob.
     pub fn read_raw(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.blob.read_exact_at(buffer, offset).map_err(unreadable)
-    }
-
-    /// The digest of the whole blob of `size` bytes.
-    pub fn digest(&self, size: u64) -> Result<Digest> {
-        let mut hasher = crate::digest::Hasher::default();
-        let mut buffer = vec![0; 256 * 1024];
-        let mut offset = 0;
-        while offset < size {
-            let length = buffer.len().min((size - offset) as usize);
-            self.blob.read_exact_at(&mut buffer[..length], offset).map_err(unreadable)?;
-            hasher.update(&buffer[..length]);
-            offset += length as u64;
-        }
-        Ok(hasher.finish())
     }
 }
 
