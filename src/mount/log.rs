@@ -25,20 +25,26 @@ impl Log {
     }
 
     pub fn write(&self, line: &str) {
-        tracing::error!("{line}");
-        // Held as long as the function runs, so that nobody is in it once it is forgotten.
-        if let Some(function) = &*self.function.read().unwrap_or_else(PoisonError::into_inner) {
-            function(line);
-        }
+        self.with_function(|function| tell(function, line));
     }
 
     /// A file could not be read: told once, until it can be read again.
     pub fn failed(&self, ino: Ino, line: impl FnOnce() -> String) {
-        let new = self.failing.lock().unwrap_or_else(PoisonError::into_inner).insert(ino);
-        self.any.store(true, Ordering::Relaxed);
-        if new {
-            self.write(&line());
-        }
+        // Held from before the file is noted: who finds it noted and goes on may end the mount,
+        // and the line shall be told before that.
+        self.with_function(|function| {
+            let new = self.failing.lock().unwrap_or_else(PoisonError::into_inner).insert(ino);
+            self.any.store(true, Ordering::Relaxed);
+            if new {
+                tell(function, &line());
+            }
+        });
+    }
+
+    /// Held as long as the function runs, so that nobody is in it once it is forgotten.
+    fn with_function(&self, work: impl FnOnce(Option<&LogFn>)) {
+        let function = self.function.read().unwrap_or_else(PoisonError::into_inner);
+        work(function.as_deref());
     }
 
     pub fn recovered(&self, ino: Ino) {
@@ -52,5 +58,12 @@ impl Log {
     /// Calls the function no more, from when this has returned.
     pub fn forget(&self) {
         *self.function.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn tell(function: Option<&LogFn>, line: &str) {
+    tracing::error!("{line}");
+    if let Some(function) = function {
+        function(line);
     }
 }

@@ -141,6 +141,7 @@ fn without_a_file_syslog_is_told() {
         for i in $(seq 1000); do [ -S /dev/log ] && break; sleep 0.05; done
         "$puzzlefs" mount "$image" "$point"
         ! cat "$point/file" >/dev/null
+        for i in $(seq 1000); do grep -q "'/file': " "$dir/syslog" && break; sleep 0.05; done
         "$puzzlefs" umount "$point"
         for i in $(seq 1000); do grep -q unmounted "$dir/syslog" && break; sleep 0.05; done
         cat "$dir/syslog"

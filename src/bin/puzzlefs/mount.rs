@@ -294,6 +294,8 @@ fn serve(args: &args::Mount, wanted: Wanted) -> Result<ExitCode, Failure> {
         }
         mounted.wait(None);
     }
+    // What it still has to say comes first.
+    drop(mounted);
     logger.info(&format!("unmounted {image} from {point}"));
     Ok(ExitCode::SUCCESS)
 }
