@@ -48,8 +48,8 @@ SCRIPTS := .ci/run tools/demo tools/rootfs tools/setup $(wildcard tests/c/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
 
 .DELETE_ON_ERROR:
-.PHONY: all release pages packages deps demo test test-rust test-c test-go test-demo lint bench \
-	install uninstall stage generate check-generated clean help
+.PHONY: all release pages packages deps demo test test-rust test-c test-go test-abi test-demo lint bench \
+	install uninstall stage generate check-generated describe-abi clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
 
@@ -93,7 +93,7 @@ $(SMALL_TREE): | packages
 demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of a real root filesystem
 	PATH=$(RELEASE):$$PATH tools/demo $(SMALL_TREE) $(TARGET)/demo
 
-test: test-rust test-c test-go test-demo ## run all the tests
+test: test-rust test-c test-go test-abi test-demo ## run all the tests
 
 test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference and other tools among them
 	PUZZLEFS_REFERENCE=$(REFERENCE) PUZZLEFS_ROOT=$(SMALL_TREE) cargo test --release --locked
@@ -108,6 +108,9 @@ test-go: packages stage ## compile and run the Go tests and examples, linked dyn
 		echo "go test -race ./... ($$module)"; $(GO_STAGED) go test -count=1 -race ./...; \
 		echo "go test $(GO_STATIC) ./... ($$module)"; $(GO_STAGED) go test -count=1 $(GO_STATIC) ./...; \
 	done
+
+test-abi: packages stage ## check that the C ABI is what the last release promised (doc/abi.md)
+	python3 tests/abi/run.py $(STAGE)
 
 test-demo: demo # the demo compares what it builds with what it extracts
 
@@ -173,6 +176,9 @@ check-generated: packages $(CAPNPC) $(CBINDGEN) ## check that the generated file
 		diff -u $$file $(TARGET)/generated/$$file || \
 			{ echo 'run `make generate` and commit the result' >&2; exit 1; }; \
 	done
+
+describe-abi: packages stage ## write down the C ABI, when a version is released
+	tools/abi describe $(STAGE) tests/abi/libpuzzlefs.abi
 
 clean: ## remove all that was built, downloaded or made for the tests
 	cargo clean

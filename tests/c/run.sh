@@ -8,7 +8,6 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 
 "$here/header.sh"
-"$here/symbols.sh"
 "$here/tree.sh" "$work/tree"
 echo '{"config": {"Env": ["A=b"]}, "variant": "v9"}' >"$work/config"
 
