@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
 use crate::source::Contents;
@@ -98,6 +99,7 @@ impl Writer<'_> {
     }
 
     fn entry(&mut self, ino: Ino, path: &[u8]) -> Result<()> {
+        fault::point!("export");
         let inode = self.image.tree().inode(ino);
         if matches!(inode.kind, Kind::Socket) {
             let path = Path::new(std::ffi::OsStr::from_bytes(path));

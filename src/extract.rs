@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::chunk::Extent;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::dirs::{self, Dirs};
@@ -79,38 +80,52 @@ pub fn extract(
 ) -> Result<ExtractReport> {
     let threads = thread::threads(options.threads)?;
     image.check_blobs()?;
-    let created = make_target(target)?;
-    let result = Extraction::new(image, target, options).run(threads, monitor);
-    if result.is_err() {
-        clean(target, created);
-    }
-    result
+    let target = Target::make(target)?;
+    let report = Extraction::new(image, target.path, options).run(threads, monitor)?;
+    target.keep();
+    Ok(report)
 }
 
-/// Makes the target, or finds it empty; tells whether it was made.
-fn make_target(target: &Path) -> Result<bool> {
-    match std::fs::create_dir(target) {
-        Ok(()) => return Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(Error::io("make the directory", target, error)),
-    }
-    let mut entries =
-        std::fs::read_dir(target).map_err(|error| Error::io("list", target, error))?;
-    if entries.next().is_some() {
-        let message = format!("'{}' is not empty", target.display());
-        return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(target));
-    }
-    Ok(false)
+/// The directory that is extracted to. What was extracted is removed, unless it is kept.
+struct Target<'a> {
+    path: &'a Path,
+    created: bool,
 }
 
-/// Removes what was extracted. A failure is only logged: there is an error to be told already.
-fn clean(target: &Path, created: bool) {
-    let remove = || -> std::io::Result<()> {
-        remove_content(File::open(target)?.as_fd())?;
-        if created { std::fs::remove_dir(target) } else { Ok(()) }
-    };
-    if let Err(error) = remove() {
-        tracing::warn!("cannot remove what was extracted to '{}': {error}", target.display());
+impl<'a> Target<'a> {
+    /// Makes it, or finds it empty.
+    fn make(path: &'a Path) -> Result<Self> {
+        match std::fs::create_dir(path) {
+            Ok(()) => return Ok(Target { path, created: true }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("make the directory", path, error)),
+        }
+        let mut entries =
+            std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))?;
+        if entries.next().is_some() {
+            let message = format!("'{}' is not empty", path.display());
+            return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(path));
+        }
+        Ok(Target { path, created: false })
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        remove_content(File::open(self.path)?.as_fd())?;
+        if self.created { std::fs::remove_dir(self.path) } else { Ok(()) }
+    }
+}
+
+impl Drop for Target<'_> {
+    /// A failure is only logged: there is an error to be told already, or a panic.
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            let path = self.path.display();
+            tracing::warn!("cannot remove what was extracted to '{path}': {error}");
+        }
     }
 }
 
@@ -292,6 +307,7 @@ impl<'a> Extraction<'a> {
         buffer: &mut [u8],
         work: &Work<'_>,
     ) -> Result<()> {
+        fault::point!("extract");
         let failed = |error: std::io::Error| Error::io("write", self.path(node), error);
         let dir = folders.open(node.parent)?;
         let flags =

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::digest::{Digest, FsVerity, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::format;
 use crate::layout::{Descriptor, Layout, Manifest, Name, Reference, ReferencedBlobs, media_type};
 use crate::pack::PackReader;
@@ -407,6 +408,7 @@ impl Check<'_> {
 fn check_digest(layout: &Layout, digest: &Digest) -> Result<(u64, [u8; 32])> {
     use std::io::Read;
     let (mut file, size) = layout.open_blob(digest)?;
+    fault::point!("check blob");
     let (mut hasher, mut verity) = (Hasher::default(), FsVerity::default());
     let mut buffer = vec![0; 256 * 1024];
     loop {

@@ -47,6 +47,7 @@ pub mod digest;
 pub mod error;
 pub mod export;
 pub mod extract;
+mod fault;
 pub mod format;
 pub mod fsck;
 pub mod image;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_channel::{Sender, unbounded};
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::format::{Rootfs, file_size};
 use crate::image::Blobs;
 use crate::progress::{Monitor, Progress, Stage};
@@ -180,6 +181,7 @@ impl Comparison<'_> {
             }
             for (candidate, same) in self.candidates[start..end].iter().zip(&self.same[start..end])
             {
+                fault::point!("compare");
                 let is_same = self.base.is_same(&mut *opener, candidate, &mut windows)?;
                 same.store(is_same, Ordering::Relaxed);
                 // Whoever counts is gone if the work was cancelled.

@@ -13,6 +13,7 @@
 //! what is still used of packs that are left behind.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -25,6 +26,7 @@ use crate::chunk::{
 };
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::layout::Staging;
 use crate::pack::{
     Compression, Compressor, FRAME_SIZE, Frame, PackSize, PackWriter, SealedPack, zeros,
@@ -135,7 +137,7 @@ pub fn store<S: Source>(
         let assembled =
             Assembler::new(base, unchanged, settings, jobs, events).run(streams, monitor);
         stop.store(assembled.is_err(), Ordering::Relaxed);
-        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
         match (assembled, written) {
             (Ok((extents, stats)), Ok((packs, zeros))) => {
                 Ok(Stored { extents, packs, zeros, stats })
@@ -186,7 +188,8 @@ fn stopped<T>(_: T) -> Error {
 fn read(source: &impl Source, todo: &Receiver<Todo>) {
     let mut opener = None;
     for (stream, batches) in todo {
-        let mut read = || {
+        let read = || {
+            fault::point!("read");
             let opener = match &mut opener {
                 Some(opener) => opener,
                 none => none.insert(source.opener()?),
@@ -194,9 +197,16 @@ fn read(source: &impl Source, todo: &Receiver<Todo>) {
             let mut emit = |batch| batches.send(Ok(batch)).map_err(stopped);
             read_stream(&stream, source.tree(), &mut **opener, &mut emit)
         };
-        if let Err(error) = read() {
-            // The assembler stops at the first error; if it has stopped, nobody listens.
-            drop(batches.send(Err(error)));
+        let result = catch_unwind(AssertUnwindSafe(read));
+        // The assembler stops at the first error; if it has stopped, nobody listens.
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => drop(batches.send(Err(error))),
+            // Streams that wait in the channel keep it waiting for theirs: it has to be told.
+            Err(panic) => {
+                drop(batches.send(Err(Error::cancelled())));
+                resume_unwind(panic);
+            }
         }
     }
 }
@@ -219,6 +229,7 @@ fn compress(compression: Compression, jobs: &Receiver<Job>, stop: &AtomicBool) {
                 Some(compressor) => compressor,
                 none => none.insert(Compressor::new(compression)?),
             };
+            fault::point!("compress");
             compressor.frame(raw)
         };
         // If the writer has failed, nobody waits any more.
@@ -257,6 +268,7 @@ fn write(
 
 fn stage(pack: &SealedPack, staging: &mut Staging) -> Result<StoredPack> {
     let SealedPack { digest, verity, size, compressed, ref parts } = *pack;
+    fault::point!("stage");
     let existed = staging.put(digest, size, parts)?.existed;
     Ok(StoredPack { digest, verity, size, compressed, existed })
 }

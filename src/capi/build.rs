@@ -1,7 +1,6 @@
 //! Making images: of directories, of changes, of other images.
 
 use std::ffi::{c_char, c_void};
-use std::mem::size_of;
 
 use super::progress::{puzzlefs_progress_fn, reporter};
 use super::{puzzlefs_error, puzzlefs_status};

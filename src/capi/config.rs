@@ -1,7 +1,6 @@
 //! Changing the configuration of an image.
 
 use std::ffi::c_char;
-use std::mem::size_of;
 
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};

@@ -3,7 +3,6 @@
 use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::BufWriter;
-use std::mem::size_of;
 use std::os::fd::BorrowedFd;
 
 use super::image::puzzlefs_image;

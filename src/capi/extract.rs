@@ -1,7 +1,6 @@
 //! Extracting images.
 
 use std::ffi::{c_char, c_void};
-use std::mem::size_of;
 use std::os::unix::ffi::OsStrExt;
 
 use super::image::puzzlefs_image;

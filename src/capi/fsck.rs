@@ -1,7 +1,6 @@
 //! Checking layouts.
 
 use std::ffi::{CString, c_char, c_void};
-use std::mem::size_of;
 
 use super::progress::{puzzlefs_progress_fn, reporter};
 use super::{puzzlefs_error, puzzlefs_status};

@@ -1,7 +1,6 @@
 //! Reading images.
 
 use std::ffi::{CString, c_char, c_void};
-use std::mem::size_of;
 use std::sync::Arc;
 
 use super::{puzzlefs_error, puzzlefs_status};

@@ -1,7 +1,6 @@
 //! Layouts: their tags, and what nothing refers to any more.
 
 use std::ffi::{c_char, c_void};
-use std::mem::size_of;
 use std::time::Duration;
 
 use serde_json::Value;

@@ -1,7 +1,6 @@
 //! Mounting images.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 

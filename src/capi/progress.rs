@@ -1,7 +1,6 @@
 //! Progress, and what cancels.
 
 use std::ffi::{c_int, c_void};
-use std::mem::size_of;
 use std::ops::ControlFlow;
 
 use crate::progress::{Progress, Stage};

@@ -3,7 +3,7 @@
 //! Each `name` is that of the parameter, for the message when it is wrong.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
-use std::mem::{MaybeUninit, size_of};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 

@@ -12,6 +12,7 @@ use super::Image;
 use crate::chunk::Chunk;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::format::Blob;
 use crate::layout::{Layout, open_file as open_blob_file};
 use crate::pack::{PackReader, zeros};
@@ -196,8 +197,10 @@ impl Blobs {
     }
 
     fn frame(&self, number: u32, blob: &OpenBlob, frame: usize) -> Result<Arc<Vec<u8>>> {
-        self.frames
-            .get_or_insert_with(&(number, frame as u32), || blob.read_frame(frame).map(Arc::new))
+        self.frames.get_or_insert_with(&(number, frame as u32), || {
+            fault::point!("frame");
+            blob.read_frame(frame).map(Arc::new)
+        })
     }
 
     /// The open blob, its digest checked when it was opened if that was asked for.
@@ -239,6 +242,7 @@ impl Blobs {
     fn open(&self, number: u32, verify: bool) -> Result<OpenBlob> {
         let Blob { digest, compressed } = self.list[number as usize].blob;
         let (file, size) = self.open_file(&digest)?;
+        fault::point!("open blob");
         // The very file that is read from then on: another one may have its name soon.
         if verify {
             self.check(number, &file)?;

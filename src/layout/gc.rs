@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{BLOBS, Layout, ReferencedBlobs, staging};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::progress::{Monitor, Progress, Stage};
 
 /// What is deleted.
@@ -203,6 +204,7 @@ impl Layout {
     /// Removes what builders left behind that were killed.
     fn clear(&self, dry_run: bool) -> Result<staging::Leftovers> {
         let _lock = self.lock()?;
+        fault::point!("gc");
         staging::clear(&self.path, dry_run)
     }
 }

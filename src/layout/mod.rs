@@ -38,6 +38,7 @@ use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_VERSION: &str = "1.0.0";
@@ -273,6 +274,7 @@ impl Layout {
     pub fn update_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
         let _lock = self.lock()?;
         let mut index = self.index()?;
+        fault::point!("index");
         change(&mut index)?;
         self.replace(INDEX_FILE, &index.to_bytes())
     }

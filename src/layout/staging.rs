@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::{Layout, sync_folder};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// What the names of all temporary files and folders in a layout begin with.
 pub(super) const PREFIX: &str = ".puzzlefs-";
@@ -185,6 +186,7 @@ impl Staging {
 
     /// Makes all blobs part of the layout, for good.
     pub fn commit(&mut self) -> Result<()> {
+        fault::point!("commit");
         for digest in &self.staged {
             let path = self.path(digest);
             let sync = || File::open(&path)?.sync_all();

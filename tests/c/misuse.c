@@ -18,6 +18,9 @@ static const char *rootfs;
 static char v1[4096], v2[4096];
 static puzzlefs_error *error;
 
+/* How much the structures of a library have grown at most (tools/grown-library). */
+#define GROWN 32
+
 /* A structure with room behind it, as a caller with a newer header has. */
 #define NEWER(type)                                                                                          \
     union {                                                                                                  \
@@ -161,7 +164,7 @@ static void build(void)
     SUCCEED(puzzlefs_build(rootfs, v2, &options.known, &result.known, &error));
     CHECK(result.known.size == sizeof(result));
     CHECK(strlen(result.known.digest) == 71 && strlen(result.known.verity) == 64);
-    for (size_t i = sizeof(puzzlefs_build_result); i < sizeof(result); i++)
+    for (size_t i = sizeof(puzzlefs_build_result) + GROWN; i < sizeof(result); i++)
         CHECK(result.bytes[i] == 0);
 }
 

@@ -25,7 +25,7 @@ static int watch(const puzzlefs_progress *progress, void *data)
 {
     struct watch *watch = data;
 
-    CHECK(progress->size == sizeof(*progress) && progress->reserved == 0);
+    CHECK(progress->size >= sizeof(*progress) && progress->reserved == 0);
     CHECK(progress->total == 0 || progress->done <= progress->total);
     watch->after_stop += watch->stop_at != 0 && watch->calls >= watch->stop_at;
     watch->calls++;
