@@ -44,7 +44,7 @@ REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
-SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/setup $(wildcard tests/c/*.sh)
+SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
 
 .DELETE_ON_ERROR:
@@ -100,7 +100,9 @@ test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference
 
 test-c: packages stage ## compile and run the C tests and examples
 	tools/grown-library $(TARGET)/grown
-	$(STAGED) tests/c/run.sh $(TARGET)/grown
+	tools/sanitized-library address $(TARGET)/address
+	tools/sanitized-library thread $(TARGET)/thread
+	$(STAGED) tests/c/run.sh $(TARGET)/grown $(TARGET)/address $(TARGET)/thread
 
 # -count=1: Go's cache does not see that the library changed. The second run is a fully static program.
 test-go: packages stage ## compile and run the Go tests and examples, linked dynamically and statically

@@ -19,6 +19,14 @@
  * Threads. Any function may be called from any thread at any time, also with a handle that another
  * thread uses. Only to free a handle, no other may use it. No handle belongs to a thread.
  *
+ * Processes. A child that is forked while no other thread is in a call may do all that its parent
+ * may, also with the parent's handles, but that a mount stays the parent's; what either frees, the
+ * other still has. File descriptors are closed by exec. No signal handler is installed; a handler
+ * of the program's may run on threads of the library, too.
+ *
+ * Loading. The library may be loaded with dlopen, and unloaded with dlclose once no call runs and
+ * no mount of this process is left; as the C library has it, code may stay in memory longer.
+ *
  * Structures begin with their size, which the caller sets to sizeof, so that later versions can
  * add fields at their end. Set all other fields of options to 0 first: that is the default of
  * each. An option or a flag that the library is too old to know is PUZZLEFS_ERR_UNSUPPORTED; a
@@ -2213,7 +2221,8 @@ puzzlefs_status puzzlefs_gc(const char *layout,
  * through the program `fusermount3`. No signal handler is installed; a process that is killed
  * leaves a mount that `puzzlefs_unmount` clears.
  *
- * A process that forks without `exec` must not use the handle in the child.
+ * The mount belongs to the process. In a child that it forks, the handle can be freed, which does
+ * not unmount; all else is `PUZZLEFS_ERR_INVALID_INPUT`.
  *
  * Parameters:
  * - `image`: the image, borrowed; it may be freed while it is mounted.

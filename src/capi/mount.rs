@@ -36,8 +36,29 @@ impl utils::Handle for puzzlefs_mount {
 
 /// What is behind a `puzzlefs_mount`.
 pub struct Mounted {
-    mount: Mount,
+    /// There until it is dropped.
+    mount: Option<Mount>,
     point: std::ffi::CString,
+    /// The one that has the threads which serve the mount; its children do not.
+    process: u32,
+}
+
+impl Mounted {
+    fn mount(&self) -> Result<&Mount> {
+        match &self.mount {
+            Some(mount) if self.process == std::process::id() => Ok(mount),
+            _ => Err(Error::invalid("'mount' belongs to another process, which forked this one")),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // To unmount is its process's to do, and there is no thread here to be waited for.
+            std::mem::forget(self.mount.take());
+        }
+    }
 }
 
 /// Bits of `flags` in `puzzlefs_mount_options`.
@@ -137,7 +158,8 @@ unsafe impl utils::Versioned for puzzlefs_mount_options {
 /// through the program `fusermount3`. No signal handler is installed; a process that is killed
 /// leaves a mount that `puzzlefs_unmount` clears.
 ///
-/// A process that forks without `exec` must not use the handle in the child.
+/// The mount belongs to the process. In a child that it forks, the handle can be freed, which does
+/// not unmount; all else is `PUZZLEFS_ERR_INVALID_INPUT`.
 ///
 /// Parameters:
 /// - `image`: the image, borrowed; it may be freed while it is mounted.
@@ -176,7 +198,8 @@ pub unsafe extern "C" fn puzzlefs_image_mount(
             let options = utils::options(options, "options")?.to_core()?;
             let mount = mount(image, point, options)?;
             let point = utils::c_string(mount.point().as_os_str().as_encoded_bytes());
-            *mounted = utils::give(Mounted { mount, point });
+            let process = std::process::id();
+            *mounted = utils::give(Mounted { mount: Some(mount), point, process });
             Ok(())
         })
     }
@@ -300,10 +323,10 @@ pub unsafe extern "C" fn puzzlefs_mount_wait(
     // SAFETY: the caller passes pointers as the header asks for.
     unsafe {
         ret::call(error, || {
-            let mounted = utils::handle(mount, "mount")?;
+            let mount = utils::handle(mount, "mount")?.mount()?;
             let over = utils::out(over, "over")?;
             let timeout = u64::try_from(timeout).ok().map(Duration::from_millis);
-            over.write(mounted.mount.wait(timeout).into());
+            over.write(mount.wait(timeout).into());
             Ok(())
         })
     }
@@ -334,8 +357,7 @@ pub unsafe extern "C" fn puzzlefs_mount_unmount(
     // SAFETY: the caller passes pointers as the header asks for.
     unsafe {
         ret::call(error, || {
-            let mounted = utils::handle(mount, "mount")?;
-            mounted.mount.unmount(is_lazy(flags)?)
+            utils::handle(mount, "mount")?.mount()?.unmount(is_lazy(flags)?)
         })
     }
 }

@@ -31,6 +31,7 @@ mkdir misused
 ./misuse ../tree misused/layout
 ./progress ../tree watched extracted
 ./tree watched:v1 extracted
+./threads ../tree layout
 
 # A mount, until it is unmounted or told to end.
 mkdir mnt

@@ -8,6 +8,19 @@
 
 #include <puzzlefs.h>
 
+/* Whether a sanitizer watches, which ends the program at the first mistake. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* Ends the test if the condition does not hold. */
 #define CHECK(condition)                                                                                     \
     do {                                                                                                     \

@@ -9,3 +9,8 @@ $grind ./build ../tree grind:v1 >log 2>&1
 $grind ./list grind:v1 dir >log
 $grind ./tree grind:v1 ../tree
 $grind ./progress ../tree grind grind-extracted
+
+mkdir loaded
+./loads libpuzzlefs.so.0 ../tree grind loaded
+# Not under sanitizers: their allocators do not live through a fork of a process with threads.
+./forks ../tree grind loaded
