@@ -40,7 +40,7 @@ CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
 REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 
-# The root filesystem of the demo and of the tests that mount one.
+# The root filesystem of the demo and of the tests that read or mount one.
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
@@ -101,11 +101,13 @@ test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference
 test-c: packages stage ## compile and run the C tests and examples
 	$(STAGED) tests/c/run.sh
 
-# -count=1: Go's cache does not see that the library changed. The second run is a fully static program.
-test-go: packages stage ## compile and run the Go tests and examples, linked dynamically and statically
-	@set -e; for module in $(GO_MODULES); do \
+# -count=1: Go's cache does not see that the library changed. cgocheck2 looks at every pointer that Go
+# writes into C's memory. The second run is a fully static program.
+test-go: packages stage $(SMALL_TREE) ## compile and run the Go tests and examples, linked dynamically and statically
+	@set -e; export PUZZLEFS_ROOT=$(SMALL_TREE); for module in $(GO_MODULES); do \
 		cd $(CURDIR)/$$module; \
-		echo "go test -race ./... ($$module)"; $(GO_STAGED) go test -count=1 -race ./...; \
+		echo "GOEXPERIMENT=cgocheck2 go test -race ./... ($$module)"; \
+		$(GO_STAGED) GOEXPERIMENT=cgocheck2 go test -count=1 -race ./...; \
 		echo "go test $(GO_STATIC) ./... ($$module)"; $(GO_STAGED) go test -count=1 $(GO_STATIC) ./...; \
 	done
 

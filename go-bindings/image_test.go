@@ -94,6 +94,7 @@ func TestClosed(t *testing.T) {
 	check(t, closedFile.Close())
 	check(t, closedDir.Close())
 	entry := must(image.ReadDir("dir"))[0]
+	sub := must(image.Sub("dir"))
 	check(t, image.Close())
 
 	buffer := make([]byte, 1)
@@ -108,7 +109,9 @@ func TestClosed(t *testing.T) {
 		"Image.ReadLink":  func() error { _, err := image.ReadLink("link"); return err },
 		"Image.ReadDir":   func() error { _, err := image.ReadDir("dir"); return err },
 		"Image.ReadFile":  func() error { _, err := image.ReadFile("file"); return err },
+		"Image.Sub":       func() error { _, err := image.Sub("dir"); return err },
 		"Image.Xattrs":    func() error { _, err := image.Xattrs("file"); return err },
+		"sub.Open":        func() error { _, err := sub.Open("nested"); return err },
 		"DirEntry.Info":   func() error { _, err := entry.Info(); return err },
 		"file.Read":       func() error { _, err := file.Read(buffer); return err },
 		"file.ReadAt":     func() error { _, err := file.ReadAt(buffer, 0); return err },
