@@ -40,6 +40,9 @@ CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
 REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 
+# A program that go installs, for us alone.
+STATICCHECK := $(TARGET)/tools/staticcheck-0.8.2/staticcheck
+
 # The root filesystem of the demo and of the tests that read or mount one.
 SMALL_TREE := $(TARGET)/trees/small
 
@@ -81,6 +84,9 @@ $(CAPNPC): | packages
 $(CBINDGEN): | packages
 	$(call cargo-install,cbindgen@0.29.4)
 
+$(STATICCHECK): | packages
+	GOBIN=$(@D) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
 # It asks for a nightly compiler; RUSTC_BOOTSTRAP makes a stable one accept its features.
 $(REFERENCE): | packages
 	RUSTC_BOOTSTRAP=1 $(call cargo-install,puzzlefs@0.2.0)
@@ -113,15 +119,17 @@ test-go: packages stage $(SMALL_TREE) ## compile and run the Go tests and exampl
 
 test-demo: demo # the demo compares what it builds with what it extracts
 
-lint: packages stage check-generated ## check formatting, and what clippy, go vet and shellcheck say
+lint: packages stage check-generated $(STATICCHECK) ## check formatting, and what clippy, go vet, staticcheck and shellcheck say
 	cargo fmt --check
 	cargo clippy --all-targets --release --locked -- -D warnings
 	shellcheck $(SCRIPTS)
 	@set -e; for module in $(GO_MODULES); do \
-		echo "gofmt, go vet ./... ($$module)"; cd $(CURDIR)/$$module; \
+		echo "gofmt, go vet, staticcheck ./... ($$module)"; cd $(CURDIR)/$$module; \
 		unformatted=$$(gofmt -l .); \
 		test -z "$$unformatted" || { echo "run gofmt -w on $$unformatted" >&2; exit 1; }; \
 		$(GO_STAGED) go vet ./...; $(GO_STAGED) go vet $(GO_STATIC) ./...; \
+		$(GO_STAGED) $(STATICCHECK) -checks all ./...; \
+		$(GO_STAGED) $(STATICCHECK) -checks all -tags puzzlefs_static,netgo,osusergo ./...; \
 	done
 
 bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)
