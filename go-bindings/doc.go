@@ -36,6 +36,34 @@
 //
 //	go build -tags puzzlefs_static,netgo,osusergo -ldflags '-extldflags -static'
 //
-// The linker then warns of getaddrinfo and getpwuid_r, which Rust's standard library has and
-// libpuzzlefs never calls.
+// The linker then warns of getaddrinfo, getpwuid_r and the like, which Rust's libraries have and
+// libpuzzlefs never calls. Such a program needs nothing else to run: in an empty chroot it builds,
+// reads and extracts; to mount there, it needs /dev/fuse and /proc, and root, for others mount
+// through the program fusermount3.
+//
+// # Goroutines, threads and processes
+//
+// All functions and methods may be called by any number of goroutines at once, with the same image
+// too, and builders in many processes may work in one layout. A call into the library occupies the
+// thread of its goroutine, as a system call does. It has threads of its own as well, which end
+// before the call returns; only those that serve a mount stay, until it is over.
+//
+// A progress function is called on the goroutine that called the package, and may do what it likes.
+// [MountOptions.Log] is called on threads of the mount, and must not panic.
+//
+// No goroutine may call [os.Setenv] while another one is in [Build] and its like or in [Config]:
+// these read the environment as C does, by getenv(3).
+//
+// The library handles, blocks and sends no signals, so that all is as [os/signal] says, and it
+// prints nothing. Its files are closed when a program is executed: [os/exec] is safe at any time, in
+// the child nothing is left of an image or a mount.
+//
+// # What is forgotten
+//
+// An [Image] that is not closed is closed when the garbage collector finds that neither it nor
+// anything of it is in use: a file, an entry of a directory, a part. The collector sees little of
+// how much memory and how many files an image holds, and comes late. So close what you open.
+//
+// A [Mount] is never collected: it stays until somebody unmounts it, and the image of it can be
+// closed meanwhile. A process that ends leaves its mounts behind, dead, for [Unmount] to clear.
 package puzzlefs
