@@ -20,8 +20,11 @@
 //
 //	mount, err := image.Mount(ctx, "/mnt", nil)
 //
-// [Config] changes what an image says of how it is run, [Image.Diff] compares two images, [Tag],
-// [Untag] and [Tags] are for the tags of a layout, and [GC] deletes what no tag needs any more.
+// [Delta] makes the next image of what a step changed, [Convert] one of an ordinary OCI image, and
+// [Canonicalize] one without history. [Image.Extract] writes out a directory, [Image.Export] an
+// archive. [Config] changes what an image says of how it is run, [Image.Diff] compares two images,
+// [Tag], [Untag] and [Tags] are for the tags of a layout, [Fsck] checks it, and [GC] deletes what no
+// tag needs any more.
 //
 // An image is named by one string, LAYOUT:TAG or LAYOUT@sha256:HEX, where LAYOUT is the folder
 // of an OCI image layout. Paths are any bytes but NUL; they need not be UTF-8.
@@ -37,9 +40,9 @@
 //	go build -tags puzzlefs_static,netgo,osusergo -ldflags '-extldflags -static'
 //
 // The linker then warns of getaddrinfo, getpwuid_r and the like, which Rust's libraries have and
-// libpuzzlefs never calls. Such a program needs nothing else to run: in an empty chroot it builds,
-// reads and extracts; to mount there, it needs /dev/fuse and /proc, and root, for others mount
-// through the program fusermount3.
+// libpuzzlefs never calls. Such a program runs in an empty chroot. It needs /proc there for trees that
+// have links or devices, and /proc and /dev/fuse to mount; who is not root mounts through the program
+// fusermount3, too.
 //
 // # Goroutines, threads and processes
 //
