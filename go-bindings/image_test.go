@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -268,6 +269,29 @@ func TestForgotten(t *testing.T) {
 	const slack = count / 10
 	if after.mappings > before.mappings+slack || after.threads > before.threads+slack {
 		t.Errorf("%+v is in use, was %+v", after, before)
+	}
+}
+
+// TestNotForgotten uses what belongs to images that nobody has any more: they stay open for it.
+func TestNotForgotten(t *testing.T) {
+	name, _ := build(t, makeTree(t), nil)
+	open := func() *puzzlefs.Image { return must(puzzlefs.Open(name, nil)) }
+	file, sub, entry := must(open().Open("file")), must(open().Sub("dir")), must(open().ReadDir("dir"))[0]
+	runtime.GC()
+	// Once what is forgotten later is cleaned up, so are the images, if they ever are.
+	var cleaned atomic.Bool
+	runtime.AddCleanup(new(resources), func(done *atomic.Bool) { done.Store(true) }, &cleaned)
+	for !cleaned.Load() {
+		runtime.GC()
+	}
+	if content, err := io.ReadAll(file); string(content) != "hello\n" {
+		t.Errorf("a file holds %q (%v)", content, err)
+	}
+	if content, err := fs.ReadFile(sub, "up"); string(content) != "hello\n" {
+		t.Errorf("a part holds %q (%v)", content, err)
+	}
+	if _, err := entry.Info(); err != nil {
+		t.Error(err)
 	}
 }
 
