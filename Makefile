@@ -40,7 +40,10 @@ CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
 REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 
-# The root filesystem of the demo and of the tests that mount one.
+# A program that go installs, for us alone.
+STATICCHECK := $(TARGET)/tools/staticcheck-0.8.2/staticcheck
+
+# The root filesystem of the demo and of the tests that read or mount one.
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
@@ -81,6 +84,9 @@ $(CAPNPC): | packages
 $(CBINDGEN): | packages
 	$(call cargo-install,cbindgen@0.29.4)
 
+$(STATICCHECK): | packages
+	GOBIN=$(@D) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
 # It asks for a nightly compiler; RUSTC_BOOTSTRAP makes a stable one accept its features.
 $(REFERENCE): | packages
 	RUSTC_BOOTSTRAP=1 $(call cargo-install,puzzlefs@0.2.0)
@@ -104,11 +110,13 @@ test-c: packages stage ## compile and run the C tests and examples
 	tools/sanitized-library thread $(TARGET)/thread
 	$(STAGED) tests/c/run.sh $(TARGET)/grown $(TARGET)/address $(TARGET)/thread
 
-# -count=1: Go's cache does not see that the library changed. The second run is a fully static program.
-test-go: packages stage ## compile and run the Go tests and examples, linked dynamically and statically
-	@set -e; for module in $(GO_MODULES); do \
+# -count=1: Go's cache does not see that the library changed. cgocheck2 looks at every pointer that Go
+# writes into C's memory. The second run is a fully static program.
+test-go: packages stage $(SMALL_TREE) ## compile and run the Go tests and examples, linked dynamically and statically
+	@set -e; export PUZZLEFS_ROOT=$(SMALL_TREE); for module in $(GO_MODULES); do \
 		cd $(CURDIR)/$$module; \
-		echo "go test -race ./... ($$module)"; $(GO_STAGED) go test -count=1 -race ./...; \
+		echo "GOEXPERIMENT=cgocheck2 go test -race ./... ($$module)"; \
+		$(GO_STAGED) GOEXPERIMENT=cgocheck2 go test -count=1 -race ./...; \
 		echo "go test $(GO_STATIC) ./... ($$module)"; $(GO_STAGED) go test -count=1 $(GO_STATIC) ./...; \
 	done
 
@@ -117,15 +125,17 @@ test-abi: packages stage ## check that the C ABI is what the last release promis
 
 test-demo: demo # the demo compares what it builds with what it extracts
 
-lint: packages stage check-generated ## check formatting, and what clippy, go vet and shellcheck say
+lint: packages stage check-generated $(STATICCHECK) ## check formatting, and what clippy, go vet, staticcheck and shellcheck say
 	cargo fmt --check
 	cargo clippy --all-targets --release --locked -- -D warnings
 	shellcheck $(SCRIPTS)
 	@set -e; for module in $(GO_MODULES); do \
-		echo "gofmt, go vet ./... ($$module)"; cd $(CURDIR)/$$module; \
+		echo "gofmt, go vet, staticcheck ./... ($$module)"; cd $(CURDIR)/$$module; \
 		unformatted=$$(gofmt -l .); \
 		test -z "$$unformatted" || { echo "run gofmt -w on $$unformatted" >&2; exit 1; }; \
 		$(GO_STAGED) go vet ./...; $(GO_STAGED) go vet $(GO_STATIC) ./...; \
+		$(GO_STAGED) $(STATICCHECK) -checks all ./...; \
+		$(GO_STAGED) $(STATICCHECK) -checks all -tags puzzlefs_static,netgo,osusergo ./...; \
 	done
 
 bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)

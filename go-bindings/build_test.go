@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,6 +256,52 @@ func TestBuildPanic(t *testing.T) {
 	options := &puzzlefs.BuildOptions{Level: 22, Progress: func(puzzlefs.Progress) { panic("no") }}
 	built, err := puzzlefs.Build(context.Background(), large, layout+":v2", options)
 	t.Errorf("it returned %+v and %v", built, err)
+}
+
+// TestConcurrentBuilds has many goroutines build into one layout at once, some of them the same
+// image, while others clean it up.
+func TestConcurrentBuilds(t *testing.T) {
+	const goroutines, trees = 64, 8
+	ctx := context.Background()
+	layout := filepath.Join(t.TempDir(), "layout")
+	shared := noise(1 << 18)
+	rootfs := make([]string, trees)
+	for i := range rootfs {
+		rootfs[i] = t.TempDir()
+		check(t, os.WriteFile(filepath.Join(rootfs[i], "shared"), shared, 0o644))
+		check(t, os.WriteFile(filepath.Join(rootfs[i], "own"), fmt.Append(nil, i), 0o644))
+	}
+	must(puzzlefs.Build(ctx, rootfs[0], layout+":0", nil))
+
+	digests := make([]string, goroutines)
+	var group sync.WaitGroup
+	for i := range goroutines {
+		group.Go(func() {
+			image := fmt.Sprintf("%s:%d", layout, i)
+			digests[i] = must(puzzlefs.Build(ctx, rootfs[i%trees], image, nil)).Digest
+		})
+	}
+	for range 4 {
+		group.Go(func() { must(puzzlefs.GC(ctx, layout, &puzzlefs.GCOptions{Grace: puzzlefs.NoGrace})) })
+	}
+	group.Wait()
+
+	found := make([]string, goroutines)
+	for _, entry := range must(puzzlefs.Tags(layout)) {
+		found[must(strconv.Atoi(entry.Tag))] = entry.Digest
+	}
+	if !slices.Equal(found, digests) {
+		t.Errorf("the layout has %q, built was %q", found, digests)
+	}
+	for i, digest := range digests {
+		if digest != digests[i%trees] {
+			t.Errorf("one tree became %s and %s", digest, digests[i%trees])
+		}
+	}
+	report := must(puzzlefs.Fsck(ctx, layout, nil))
+	if len(report.Findings) != 0 || report.Images != goroutines {
+		t.Errorf("the layout has %+v", report)
+	}
 }
 
 // list returns the paths below dir, and what is in index.json.

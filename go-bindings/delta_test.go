@@ -28,12 +28,7 @@ func overlay(t *testing.T, lower string, change func(merged string)) (upper, mer
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off,metacopy=off,index=off,xino=off",
 		lower, upper, work)
-	check(t, syscall.Mount("overlay", merged, "overlay", 0, options))
-	t.Cleanup(func() {
-		if err := syscall.Unmount(merged, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	mountSystem(t, "overlay", merged, "overlay", 0, options)
 	change(merged)
 	return upper, merged
 }

@@ -76,6 +76,9 @@ var kinds = map[capi.Status]error{
 
 // wrapError makes an [*Error] of what the library failed with.
 func wrapError(err error) error {
+	if err == nil {
+		return nil
+	}
 	var failure *capi.Error
 	if !errors.As(err, &failure) {
 		return err

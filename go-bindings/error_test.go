@@ -1,14 +1,17 @@
 package puzzlefs_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	puzzlefs "github.com/project-machine/libpuzzlefs/go-bindings"
 )
@@ -24,6 +27,14 @@ func TestErrors(t *testing.T) {
 	_, newer := build(t, rootfs, nil)
 	check(t, os.WriteFile(newer+"/oci-layout", []byte(`{"imageLayoutVersion": "2.0.0"}`), 0o644))
 	digest := "@sha256:" + strings.Repeat("0", 64)
+	readOnly := mount(t, image, nil).Point()
+	full := t.TempDir()
+	// Its root takes the one inode that it may have.
+	mountSystem(t, "tmpfs", full, "tmpfs", 0, "nr_inodes=1")
+	// A file of sysfs is shorter than its size says.
+	changing := t.TempDir()
+	check(t, os.WriteFile(changing+"/file", nil, 0o644))
+	mountSystem(t, "/sys/kernel/uevent_seqnum", changing+"/file", "", syscall.MS_BIND, "")
 
 	build := func(rootfs, image string) error {
 		_, err := puzzlefs.Build(context.Background(), rootfs, image, nil)
@@ -35,6 +46,10 @@ func TestErrors(t *testing.T) {
 	}
 	extract := func(dir string) error {
 		_, err := image.Extract(context.Background(), dir, nil)
+		return err
+	}
+	sub := func(dir string) error {
+		_, err := image.Sub(dir)
 		return err
 	}
 	fsck := func(target string) error {
@@ -52,6 +67,11 @@ func TestErrors(t *testing.T) {
 		{"build a file", build(rootfs+"/file", name), []error{puzzlefs.ErrIO, syscall.ENOTDIR}, rootfs + "/file"},
 		{"build into a file", build(rootfs, rootfs+"/file:v1"), []error{fs.ErrExist, syscall.EEXIST}, rootfs + "/file"},
 		{"build into itself", build(rootfs, rootfs+"/layout:v1"), []error{fs.ErrInvalid}, rootfs + "/layout"},
+		{"build what changes", build(changing, name), []error{puzzlefs.ErrChanged}, changing + "/file"},
+		{"a full disk", build(rootfs, full+"/layout:v1"), []error{puzzlefs.ErrNoSpace, syscall.ENOSPC}, full + "/layout"},
+		{"a read-only disk", build(rootfs, readOnly+"/x:v1"), []error{puzzlefs.ErrIO, syscall.EROFS}, readOnly + "/x"},
+		// Nobody, not even root, may make a folder in sysfs.
+		{"build where nobody may", build(rootfs, "/sys/x:v1"), []error{fs.ErrPermission, syscall.EPERM}, "/sys/x"},
 		{"no tag", build(rootfs, layout), []error{fs.ErrInvalid}, ""},
 		{"a bad tag", build(rootfs, layout+":a b"), []error{fs.ErrInvalid}, ""},
 		{"a digest as tag", build(rootfs, layout+digest), []error{fs.ErrInvalid}, ""},
@@ -61,6 +81,7 @@ func TestErrors(t *testing.T) {
 		{"a damaged index", open(damaged+":v1", ""), []error{puzzlefs.ErrCorrupt}, damaged + "/index.json"},
 		{"a newer layout", open(newer+":v1", ""), []error{errors.ErrUnsupported}, newer + "/oci-layout"},
 		{"a bad platform", open(name, "x"), []error{fs.ErrInvalid}, ""},
+		{"no part", sub("nowhere"), []error{fs.ErrNotExist}, "nowhere"},
 		{"extract to a full directory", extract(rootfs), []error{fs.ErrExist}, rootfs},
 		{"extract to nowhere", extract(missing + "/dir"), []error{fs.ErrNotExist, syscall.ENOENT}, missing + "/dir"},
 		{"check nothing", fsck(missing), []error{fs.ErrNotExist}, missing},
@@ -90,6 +111,57 @@ func TestErrors(t *testing.T) {
 				t.Errorf("the message is %q", err.Message)
 			}
 		})
+	}
+}
+
+// TestEnded calls everything that takes a context with one that has ended: nothing is done.
+func TestEnded(t *testing.T) {
+	rootfs := makeTree(t)
+	name, layout := build(t, rootfs, nil)
+	image := must(puzzlefs.Open(name, nil))
+	defer image.Close()
+	mounted := mount(t, image, nil)
+	dir := filepath.Join(t.TempDir(), "dir")
+	var written bytes.Buffer
+	base := &puzzlefs.BuildOptions{Base: name}
+	calls := map[string]func(context.Context) (any, error){
+		"Build":        func(ctx context.Context) (any, error) { return puzzlefs.Build(ctx, rootfs, layout+":v2", nil) },
+		"Delta":        func(ctx context.Context) (any, error) { return puzzlefs.Delta(ctx, rootfs, layout+":v2", base) },
+		"Canonicalize": func(ctx context.Context) (any, error) { return puzzlefs.Canonicalize(ctx, name, layout+":v2", nil) },
+		"Convert":      func(ctx context.Context) (any, error) { return puzzlefs.Convert(ctx, name, layout+":v2", nil) },
+		"Fsck":         func(ctx context.Context) (any, error) { return puzzlefs.Fsck(ctx, layout, nil) },
+		"GC":           func(ctx context.Context) (any, error) { return puzzlefs.GC(ctx, layout, nil) },
+		"Extract":      func(ctx context.Context) (any, error) { return image.Extract(ctx, dir, nil) },
+		"Export":       func(ctx context.Context) (any, error) { return image.Export(ctx, &written) },
+		"Mount":        func(ctx context.Context) (any, error) { return image.Mount(ctx, rootfs, nil) },
+		"Mount.Wait":   func(ctx context.Context) (any, error) { return (*struct{})(nil), mounted.Wait(ctx) },
+	}
+	reason := errors.New("the user left")
+	cancelled, cancel := context.WithCancelCause(context.Background())
+	cancel(reason)
+	late, stop := context.WithDeadlineCause(context.Background(), time.Unix(0, 0), reason)
+	defer stop()
+	before := list(t, layout)
+	for ctx, kind := range map[context.Context]error{
+		cancelled: context.Canceled,
+		late:      context.DeadlineExceeded,
+	} {
+		for name, call := range calls {
+			result, err := call(ctx)
+			var failure *puzzlefs.Error
+			if !errors.As(err, &failure) || !errors.Is(err, kind) || !errors.Is(err, reason) {
+				t.Errorf("%s: %v, which is not %v", name, err, kind)
+			}
+			if !reflect.ValueOf(result).IsNil() {
+				t.Errorf("%s returned %+v", name, result)
+			}
+		}
+	}
+	if after := list(t, layout); !reflect.DeepEqual(after, before) {
+		t.Errorf("the layout has %v, had %v", after, before)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || written.Len() != 0 || isMounted(t, rootfs) {
+		t.Errorf("something was done: %v, %d bytes", err, written.Len())
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -22,14 +21,19 @@ import (
 // TestFS lets the standard library judge trees that it understands: names without backslashes,
 // no links that lead nowhere, nothing that cannot be read.
 func TestFS(t *testing.T) {
-	source := strings.TrimSpace(string(must(exec.Command("go", "env", "GOROOT").Output()))) + "/src/cmd/go"
 	cases := []struct {
 		name     string
 		rootfs   string
 		exclude  []string
 		expected []string
 	}{
-		{"the go command's source", source, nil, []string{"main.go", "internal/load/pkg.go"}},
+		{
+			"a root file system",
+			shortened(t, rootFS(t)),
+			// Devices, and a link into /proc.
+			[]string{"dev/*", "etc/mtab"},
+			[]string{"etc/os-release", "usr/bin/dpkg", "bin", "dev", "var/tmp"},
+		},
 		{
 			"every type",
 			makeTree(t),
@@ -47,10 +51,43 @@ func TestFS(t *testing.T) {
 	}
 }
 
+// rootFS returns the directory of a real root file system.
+func rootFS(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("PUZZLEFS_ROOT")
+	if dir == "" {
+		t.Fatal("PUZZLEFS_ROOT is not set: run `make test-go`, or make a tree with tools/rootfs")
+	}
+	return must(filepath.EvalSymlinks(dir))
+}
+
+// shortened returns a copy of a tree whose files have only their first kilobyte: fstest reads every
+// byte by itself, several times over, which takes minutes for 100 MB.
+func shortened(t *testing.T, rootfs string) string {
+	t.Helper()
+	const kilobyte = 1024
+	dir := mount(t, open(t, rootfs), &puzzlefs.MountOptions{Writable: true}).Point()
+	check(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || must(entry.Info()).Size() <= kilobyte {
+			return err
+		}
+		return os.Truncate(path, kilobyte)
+	}))
+	return dir
+}
+
 // TestSource compares everything in an image with what it was made from.
 func TestSource(t *testing.T) {
-	rootfs := makeTree(t)
-	image := open(t, rootfs)
+	for name, rootfs := range map[string]string{
+		"every type":         makeTree(t),
+		"a root file system": rootFS(t),
+	} {
+		t.Run(name, func(t *testing.T) { compareSource(t, open(t, rootfs), rootfs) })
+	}
+}
+
+func compareSource(t *testing.T, image *puzzlefs.Image, rootfs string) {
+	t.Helper()
 	numbers := make(map[uint64]uint64)
 	count := 0
 	check(t, fs.WalkDir(image, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -59,30 +96,28 @@ func TestSource(t *testing.T) {
 		path := filepath.Join(rootfs, name)
 		want := must(os.Lstat(path))
 		got := must(image.Lstat(name))
-		t.Run(name, func(t *testing.T) {
-			compareInfo(t, got, want)
-			compareInfo(t, must(entry.Info()), want)
-			// Hard links are names of one inode, and of no other.
-			ino := want.Sys().(*syscall.Stat_t).Ino
-			if number, known := numbers[ino]; known && number != got.Sys().(*puzzlefs.Stat).Ino {
-				t.Error("a hard link is lost")
+		compareInfo(t, name, got, want)
+		compareInfo(t, name, must(entry.Info()), want)
+		// Hard links are names of one inode, and of no other.
+		ino := want.Sys().(*syscall.Stat_t).Ino
+		if number, known := numbers[ino]; known && number != got.Sys().(*puzzlefs.Stat).Ino {
+			t.Errorf("%q: a hard link is lost", name)
+		}
+		numbers[ino] = got.Sys().(*puzzlefs.Stat).Ino
+		switch want.Mode().Type() {
+		case fs.ModeSymlink:
+			if got, want := must(image.ReadLink(name)), must(os.Readlink(path)); got != want {
+				t.Errorf("%q: the target is %q, was %q", name, got, want)
 			}
-			numbers[ino] = got.Sys().(*puzzlefs.Stat).Ino
-			switch want.Mode().Type() {
-			case fs.ModeSymlink:
-				if got, want := must(image.ReadLink(name)), must(os.Readlink(path)); got != want {
-					t.Errorf("the target is %q, was %q", got, want)
-				}
-				return
-			case 0:
-				if got, want := must(image.ReadFile(name)), must(os.ReadFile(path)); !bytes.Equal(got, want) {
-					t.Errorf("the %d bytes differ from the %d of the source", len(got), len(want))
-				}
+			return nil
+		case 0:
+			if got, want := must(image.ReadFile(name)), must(os.ReadFile(path)); !bytes.Equal(got, want) {
+				t.Errorf("%q: the %d bytes differ from the %d of the source", name, len(got), len(want))
 			}
-			if got, want := must(image.Xattrs(name)), xattrs(t, path); !reflect.DeepEqual(got, want) {
-				t.Errorf("the extended attributes are %q, were %q", got, want)
-			}
-		})
+		}
+		if got, want := must(image.Xattrs(name)), xattrs(t, path); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: the extended attributes are %q, were %q", name, got, want)
+		}
 		return nil
 	}))
 	if want := len(list(t, rootfs)); count != want {
@@ -90,7 +125,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-func compareInfo(t *testing.T, got, want fs.FileInfo) {
+func compareInfo(t *testing.T, name string, got, want fs.FileInfo) {
 	t.Helper()
 	type common struct {
 		Mode    fs.FileMode
@@ -116,10 +151,10 @@ func compareInfo(t *testing.T, got, want fs.FileInfo) {
 		stat.Size = want.Size()
 	}
 	if got, want := of(got, *got.Sys().(*puzzlefs.Stat)), of(want, stat); got != want {
-		t.Errorf("it is\n%+v, was\n%+v", got, want)
+		t.Errorf("%q: it is\n%+v, was\n%+v", name, got, want)
 	}
 	if got.Size() != stat.Size {
-		t.Errorf("the size is %d, was %d", got.Size(), stat.Size)
+		t.Errorf("%q: the size is %d, was %d", name, got.Size(), stat.Size)
 	}
 }
 
@@ -160,6 +195,77 @@ func TestFollow(t *testing.T) {
 		if string(content) != c.content || !errors.Is(err, c.err) {
 			t.Errorf("%q holds %q (%v), not %q (%v)", c.name, content, err, c.content, c.err)
 		}
+	}
+}
+
+// TestSub looks at parts of an image, which are all that an image is as a file system.
+func TestSub(t *testing.T) {
+	rootfs := makeTree(t)
+	image := open(t, rootfs)
+	type files interface {
+		fs.ReadDirFS
+		fs.StatFS
+		fs.ReadFileFS
+		fs.ReadLinkFS
+		fs.SubFS
+		puzzlefs.XattrFS
+	}
+	sub := func(fsys fs.FS, dir string) files { return must(fs.Sub(fsys, dir)).(files) }
+	nested := sub(sub(image, "dir"), "nested")
+	if got := string(must(nested.ReadFile("file"))); got != "deep\n" {
+		t.Errorf("a part of a part has %q", got)
+	}
+	// A part behind a link is that of the directory.
+	for _, name := range []string{"dir", "linked"} {
+		t.Run(name, func(t *testing.T) {
+			dir := sub(image, name)
+			check(t, fstest.TestFS(dir, "hardlink", "up", "nested/file"))
+			if info := must(dir.Lstat(".")); !info.IsDir() {
+				t.Errorf("its root is %v", info)
+			}
+			compareInfo(t, name, must(dir.Lstat("up")), must(os.Lstat(filepath.Join(rootfs, "dir/up"))))
+			if got := must(dir.ReadLink("absolute")); got != "/file" {
+				t.Errorf("a link leads to %q", got)
+			}
+			// Links that lead out of the part lead to the rest of the image.
+			for _, link := range []string{"up", "absolute", "escape"} {
+				if got := string(must(dir.ReadFile(link))); got != "hello\n" {
+					t.Errorf("%s leads to %q", link, got)
+				}
+			}
+			for file, want := range map[string]map[string][]byte{
+				".":        {"trusted.of-root": []byte("secret")},
+				"hardlink": must(image.Xattrs("file")),
+				"nested":   {},
+			} {
+				if got := must(dir.Xattrs(file)); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s has the extended attributes %q, not %q", file, got, want)
+				}
+			}
+		})
+	}
+	cases := []struct {
+		fsys fs.SubFS
+		dir  string
+		is   error
+	}{
+		{image, "nowhere", fs.ErrNotExist},
+		{image, "file", syscall.ENOTDIR},
+		{image, "../dir", fs.ErrInvalid},
+		{image, "", fs.ErrInvalid},
+		{nested, "nested", fs.ErrNotExist},
+		{nested, "file", syscall.ENOTDIR},
+		{nested, "..", fs.ErrInvalid},
+	}
+	for _, c := range cases {
+		_, err := c.fsys.Sub(c.dir)
+		var path *fs.PathError
+		if !errors.Is(err, c.is) || !errors.As(err, &path) || path.Path != c.dir {
+			t.Errorf("the part %q: %v, not %v", c.dir, err, c.is)
+		}
+	}
+	if _, err := nested.Open("../file"); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("above a part: %v", err)
 	}
 }
 
@@ -240,6 +346,7 @@ func TestBadNames(t *testing.T) {
 		"ReadLink": func(name string) error { _, err := image.ReadLink(name); return err },
 		"ReadDir":  func(name string) error { _, err := image.ReadDir(name); return err },
 		"ReadFile": func(name string) error { _, err := image.ReadFile(name); return err },
+		"Sub":      func(name string) error { _, err := image.Sub(name); return err },
 		"Xattrs":   func(name string) error { _, err := image.Xattrs(name); return err },
 	}
 	names := map[string]error{

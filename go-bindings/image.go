@@ -20,22 +20,16 @@ type OpenOptions struct {
 
 // Image is an open image.
 //
-// It is an [fs.FS], and its files are [io.ReaderAt] and [io.Seeker]. Names are as [fs.ValidPath]
-// has them, but need not be UTF-8. Symbolic links are followed within the image: its root is
-// theirs.
+// It is an [fs.FS] with all that [io/fs] has for one that is read, and an [XattrFS]. Its files are
+// [io.ReaderAt] and [io.Seeker]; owner, inode number and the like are in a [Stat]. Names are as
+// [fs.ValidPath] has them, but need not be UTF-8. Symbolic links are followed within the image: its
+// root is theirs.
 //
 // All of its methods may be called by any number of goroutines at once.
 type Image struct {
 	handle *handle
 	digest string
 }
-
-var (
-	_ fs.ReadDirFS  = (*Image)(nil)
-	_ fs.StatFS     = (*Image)(nil)
-	_ fs.ReadFileFS = (*Image)(nil)
-	_ fs.ReadLinkFS = (*Image)(nil)
-)
 
 // Open opens an image, LAYOUT:TAG or LAYOUT@sha256:HEX. All of its metadata is read and checked;
 // its data blobs are opened when they are needed.

@@ -3,6 +3,7 @@ package puzzlefs_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +96,7 @@ func TestClosed(t *testing.T) {
 	check(t, closedFile.Close())
 	check(t, closedDir.Close())
 	entry := must(image.ReadDir("dir"))[0]
+	sub := must(image.Sub("dir"))
 	check(t, image.Close())
 
 	buffer := make([]byte, 1)
@@ -108,7 +111,9 @@ func TestClosed(t *testing.T) {
 		"Image.ReadLink":  func() error { _, err := image.ReadLink("link"); return err },
 		"Image.ReadDir":   func() error { _, err := image.ReadDir("dir"); return err },
 		"Image.ReadFile":  func() error { _, err := image.ReadFile("file"); return err },
+		"Image.Sub":       func() error { _, err := image.Sub("dir"); return err },
 		"Image.Xattrs":    func() error { _, err := image.Xattrs("file"); return err },
+		"sub.Open":        func() error { _, err := sub.Open("nested"); return err },
 		"DirEntry.Info":   func() error { _, err := entry.Info(); return err },
 		"file.Read":       func() error { _, err := file.Read(buffer); return err },
 		"file.ReadAt":     func() error { _, err := file.ReadAt(buffer, 0); return err },
@@ -174,28 +179,132 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestForgotten opens an image that nobody closes: the garbage collector does.
-func TestForgotten(t *testing.T) {
+// TestConcurrentUse has many goroutines ask for everything in one image at once.
+func TestConcurrentUse(t *testing.T) {
 	rootfs := makeTree(t)
-	name, layout := build(t, rootfs, nil)
-	must(must(puzzlefs.Open(name, nil)).ReadFile("noise"))
-	for deadline := time.Now().Add(time.Minute); openFiles(t, layout) != 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("its blobs stay open")
+	image, other := open(t, rootfs), open(t, filepath.Join(rootfs, "dir"))
+	want := must(describe(image, other))
+	var group sync.WaitGroup
+	for range 64 {
+		group.Go(func() {
+			if got, err := describe(image, other); got != want || err != nil {
+				t.Errorf("it says\n%s (%v), said\n%s", got, err, want)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// describe returns all that an image says of its files, and how another one differs.
+func describe(image, other *puzzlefs.Image) (string, error) {
+	text := new(strings.Builder)
+	diff, err := image.Diff(other)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(text, "%s %+v\n", image.Digest(), diff)
+	err = fs.WalkDir(image, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
-		runtime.GC()
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		xattrs, err := image.Xattrs(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(text, "%q %+v %q\n", name, info.Sys(), xattrs)
+		return describeContent(text, image, name, entry.Type())
+	})
+	return text.String(), err
+}
+
+func describeContent(text io.Writer, image *puzzlefs.Image, name string, kind fs.FileMode) error {
+	switch kind {
+	case fs.ModeSymlink:
+		target, err := image.ReadLink(name)
+		fmt.Fprintf(text, "-> %q\n", target)
+		return err
+	case 0:
+		content, err := image.ReadFile(name)
+		fmt.Fprintf(text, "%x\n", sha256.Sum256(content))
+		return err
+	default:
+		return nil
 	}
 }
 
-// openFiles returns how many files below dir the process has open.
-func openFiles(t *testing.T, dir string) int {
-	t.Helper()
-	count := 0
-	for _, link := range must(filepath.Glob("/proc/self/fd/*")) {
-		// The one of the listing itself is gone.
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir) {
-			count++
+// TestForgotten opens a thousand images that nobody closes: the garbage collector does.
+func TestForgotten(t *testing.T) {
+	name, _ := build(t, makeTree(t), nil)
+	const count = 1000
+	var before, during, after resources
+	// The first round brings what stays: threads, and arenas of the allocator.
+	for range 2 {
+		before = used(t)
+		images := make([]*puzzlefs.Image, count)
+		for i := range images {
+			images[i] = must(puzzlefs.Open(name, nil))
+			must(images[i].ReadFile("text"))
+		}
+		during = used(t)
+		runtime.KeepAlive(images)
+		for deadline := time.Now().Add(time.Minute); ; {
+			runtime.GC()
+			after = used(t)
+			if after.files <= before.files {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%+v stays in use, was %+v", after, before)
+			}
 		}
 	}
-	return count
+	if during.files < before.files+count {
+		t.Errorf("the images had nothing open: %+v, before %+v", during, before)
+	}
+	// Go and the allocator come and go with a few of their own.
+	const slack = count / 10
+	if after.mappings > before.mappings+slack || after.threads > before.threads+slack {
+		t.Errorf("%+v is in use, was %+v", after, before)
+	}
+}
+
+// TestNotForgotten uses what belongs to images that nobody has any more: they stay open for it.
+func TestNotForgotten(t *testing.T) {
+	name, _ := build(t, makeTree(t), nil)
+	open := func() *puzzlefs.Image { return must(puzzlefs.Open(name, nil)) }
+	file, sub, entry := must(open().Open("file")), must(open().Sub("dir")), must(open().ReadDir("dir"))[0]
+	runtime.GC()
+	// Once what is forgotten later is cleaned up, so are the images, if they ever are.
+	var cleaned atomic.Bool
+	runtime.AddCleanup(new(resources), func(done *atomic.Bool) { done.Store(true) }, &cleaned)
+	for !cleaned.Load() {
+		runtime.GC()
+	}
+	if content, err := io.ReadAll(file); string(content) != "hello\n" {
+		t.Errorf("a file holds %q (%v)", content, err)
+	}
+	if content, err := fs.ReadFile(sub, "up"); string(content) != "hello\n" {
+		t.Errorf("a part holds %q (%v)", content, err)
+	}
+	if _, err := entry.Info(); err != nil {
+		t.Error(err)
+	}
+}
+
+// resources is how much of each the process has.
+type resources struct {
+	files, mappings, threads int
+}
+
+func used(t *testing.T) resources {
+	t.Helper()
+	return resources{
+		files:    len(must(os.ReadDir("/proc/self/fd"))),
+		mappings: bytes.Count(must(os.ReadFile("/proc/self/maps")), []byte("\n")),
+		threads:  len(must(os.ReadDir("/proc/self/task"))),
+	}
 }

@@ -212,6 +212,33 @@ func TestMountLog(t *testing.T) {
 	}
 }
 
+// TestProcess looks at the process that has an image open and mounted: its signals are handled as
+// ever, and a program that it executes inherits nothing.
+func TestProcess(t *testing.T) {
+	signals := func() string {
+		var lines string
+		for line := range strings.Lines(string(must(os.ReadFile("/proc/self/status")))) {
+			if strings.HasPrefix(line, "SigIgn:") || strings.HasPrefix(line, "SigCgt:") {
+				lines += line
+			}
+		}
+		return lines
+	}
+	name, layout := build(t, makeTree(t), nil)
+	before := signals()
+	image := must(puzzlefs.Open(name, nil))
+	defer image.Close()
+	mounted := mount(t, image, nil)
+	must(os.ReadFile(filepath.Join(mounted.Point(), "noise")))
+	if after := signals(); after != before {
+		t.Errorf("the signals are\n%s, were\n%s", after, before)
+	}
+	inherited := string(must(exec.Command("ls", "-l", "/proc/self/fd").Output()))
+	if strings.Contains(inherited, layout) || strings.Contains(inherited, "fuse") {
+		t.Errorf("a program inherits\n%s", inherited)
+	}
+}
+
 // TestMounts has several goroutines mount, read and unmount at once.
 func TestMounts(t *testing.T) {
 	image := open(t, makeTree(t))

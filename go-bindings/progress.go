@@ -34,9 +34,9 @@ func (s Stage) String() string {
 	case StageStore:
 		return "storing"
 	case StageCompare:
-		return "compare"
+		return "comparing"
 	case StageUnpack:
-		return "unpack"
+		return "unpacking"
 	case StageExtract:
 		return "extracting"
 	case StageCheck:

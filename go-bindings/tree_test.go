@@ -112,6 +112,13 @@ func makedev(major, minor int) int {
 	return minor&0xff | major&0xfff<<8 | minor&^0xff<<12 | major&^0xfff<<32
 }
 
+// mountSystem is mount(2), until the test ends.
+func mountSystem(t *testing.T, source, target, fstype string, flags uintptr, options string) {
+	t.Helper()
+	check(t, syscall.Mount(source, target, fstype, flags, options))
+	t.Cleanup(func() { check(t, syscall.Unmount(target, syscall.MNT_DETACH)) })
+}
+
 // build builds an image of rootfs under the tag v1 of a new layout.
 func build(t *testing.T, rootfs string, options *puzzlefs.BuildOptions) (image string, layout string) {
 	t.Helper()

@@ -171,10 +171,23 @@ const DATA: &str = "data";
 /// An empty file system in memory.
 fn scaffold(point: &Path) -> Result<OwnedFd> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(|error| Error::io("mount on", point, error))?;
+    mount_change("/", private).map_err(|error| match error {
+        Errno::INVAL => root_is_no_mount(point),
+        error => Error::io("mount on", point, error),
+    })?;
     let memory = FileSystem::open("tmpfs")?;
     memory.set("mode", "0700")?;
     memory.mount(MountAttrFlags::empty())
+}
+
+/// Only mounts can be kept to a namespace, and the root of a chroot may be a plain directory.
+fn root_is_no_mount(point: &Path) -> Error {
+    let message = format!(
+        "cannot make a writable mount on '{}': the root directory of this process is not a mount; \
+         `mount --bind DIR DIR` before chroot(2) makes it one",
+        point.display()
+    );
+    Error::new(ErrorKind::Unsupported, message).with_path(point)
 }
 
 fn move_here(mount: impl AsFd, to: impl rustix::path::Arg) -> rustix::io::Result<()> {
