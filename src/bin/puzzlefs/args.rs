@@ -242,17 +242,25 @@ pub struct Export {
     pub quiet: bool,
 }
 
-/// Show what an image is.
+/// Show what an image is, or what the images of a layout share.
 #[derive(ClapArgs)]
 pub struct Inspect {
-    #[command(flatten)]
-    pub image: Image,
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX; with --graph also LAYOUT.
+    #[arg(value_name = "IMAGE")]
+    pub what: PathBuf,
+    /// Which image of an index: OS/ARCHITECTURE[/VARIANT] [default: this machine's].
+    #[arg(long, value_parser = Platform::parse)]
+    pub platform: Option<Platform>,
     /// As JSON.
-    #[arg(long, conflicts_with = "dump")]
+    #[arg(long, group = "form")]
     pub json: bool,
     /// All of the file system's metadata, a line an inode.
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub dump: bool,
+    /// As a picture, an SVG document: the packs of the image, or of a layout which images share
+    /// which packs.
+    #[arg(long, group = "form")]
+    pub graph: bool,
 }
 
 /// List a directory of an image.
