@@ -176,7 +176,7 @@ fn what_is_no_image() {
         (&["--graph", "nowhere"], 1, "there is no layout 'nowhere'"),
         (&["--graph", "packs-zstd:v9"], 1, "no image tagged 'v9'"),
         (&["--graph", "--json", "packs-zstd"], 2, "cannot be used with"),
-        (&["packs-zstd"], 1, "--graph"),
+        (&["packs-zstd"], 2, "`puzzlefs tags packs-zstd` lists its tags"),
     ];
     for (args, code, expected) in cases {
         let mut inspect = puzzlefs();

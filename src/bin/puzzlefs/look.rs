@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use puzzlefs::diff::Change;
 use puzzlefs::graph::Graph;
 use puzzlefs::image::OpenOptions;
-use puzzlefs::layout::{Layout, Reference, time_of};
+use puzzlefs::layout::{Layout, time_of};
 use puzzlefs::progress::Monitor;
 use puzzlefs::tree::{Ino, Kind};
 use puzzlefs::{Error, ErrorKind, diff, fsck, image, inspect};
@@ -45,8 +45,8 @@ pub fn inspect(args: Inspect) -> Result<ExitCode, Failure> {
     if args.graph {
         return graph(&args);
     }
-    let reference = Reference::parse(&args.what)?;
-    let image = open(&Image { reference, platform: args.platform }, false)?;
+    let image = Image { reference: args.reference(), platform: args.platform.clone() };
+    let image = open(&image, false)?;
     if args.dump {
         let mut out = BufWriter::new(io::stdout().lock());
         inspect::dump(image.rootfs(), &mut out)?;
