@@ -44,11 +44,11 @@ REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
-SCRIPTS := .ci/run tools/demo tools/rootfs tools/setup $(wildcard tests/c/*.sh)
+SCRIPTS := .ci/run tools/demo tools/rootfs tools/setup $(wildcard tests/c/*.sh tests/readme/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
 
 .DELETE_ON_ERROR:
-.PHONY: all release pages packages deps demo test test-rust test-c test-go test-demo lint bench \
+.PHONY: all release pages packages deps demo test test-rust test-c test-go test-readme test-demo lint bench pictures \
 	install uninstall stage generate check-generated clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
@@ -93,7 +93,7 @@ $(SMALL_TREE): | packages
 demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of a real root filesystem
 	PATH=$(RELEASE):$$PATH tools/demo $(SMALL_TREE) $(TARGET)/demo
 
-test: test-rust test-c test-go test-demo ## run all the tests
+test: test-rust test-c test-go test-readme test-demo ## run all the tests
 
 test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference and other tools among them
 	PUZZLEFS_REFERENCE=$(REFERENCE) PUZZLEFS_ROOT=$(SMALL_TREE) cargo test --release --locked
@@ -108,6 +108,9 @@ test-go: packages stage ## compile and run the Go tests and examples, linked dyn
 		echo "go test -race ./... ($$module)"; $(GO_STAGED) go test -count=1 -race ./...; \
 		echo "go test $(GO_STATIC) ./... ($$module)"; $(GO_STAGED) go test -count=1 $(GO_STATIC) ./...; \
 	done
+
+test-readme: packages stage ## run the examples of README.md
+	$(GO_STAGED) tests/readme/run.sh
 
 test-demo: demo # the demo compares what it builds with what it extracts
 
@@ -124,6 +127,9 @@ lint: packages stage check-generated ## check formatting, and what clippy, go ve
 
 bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)
 	python3 tools/bench $(BENCH)
+
+pictures: packages release ## draw the pictures of README.md anew, in doc/pictures
+	python3 tools/pictures doc/pictures
 
 # Installing
 

@@ -60,6 +60,11 @@ pub mod source;
 mod sys;
 pub mod tree;
 
+/// The example of README.md is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 // The generated code refers to itself by this path.
 use format::metadata_capnp;
 

@@ -198,7 +198,7 @@ impl<'a> Picture<'a> {
                 (bytes(metadata), "of it metadata"),
             ],
             _ => vec![
-                (bytes(self.graph.sum() as f64), "all images, each by itself"),
+                (bytes(self.graph.sum() as f64), "sum of the images"),
                 (bytes(self.graph.distinct() as f64), "stored: what is shared, once"),
                 (format!("{:.0} %", self.graph.share() * 100.0), "shared"),
             ],
