@@ -97,7 +97,8 @@ fn make_target(target: &Path) -> Result<bool> {
     let mut entries =
         std::fs::read_dir(target).map_err(|error| Error::io("list", target, error))?;
     if entries.next().is_some() {
-        let message = format!("'{}' is not empty", target.display());
+        let message =
+            format!("'{}' is not empty; extract into a new or an empty one", target.display());
         return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(target));
     }
     Ok(false)

@@ -135,7 +135,20 @@ impl Manifest {
     /// `platform`, or the only one.
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
-        Self::of(descriptor, &manifest)
+        Self::named(layout, name, descriptor, &manifest)
+    }
+
+    /// The manifest of what `name` refers to, which errors tell.
+    fn named(
+        layout: &Layout,
+        name: &Name,
+        descriptor: Descriptor,
+        manifest: &ImageManifest,
+    ) -> Result<Self> {
+        Self::of(descriptor, manifest).map_err(|error| {
+            let shown = layout.path().display();
+            error.context(format_args!("'{shown}{name}'")).with_path(layout.path())
+        })
     }
 
     /// The puzzlefs images that an entry of an index refers to: itself, or those of an index, each
@@ -198,7 +211,11 @@ impl Manifest {
                     "is not of a puzzlefs image: its first layer is of type '{}'",
                     rootfs.media_type
                 );
-                wrong(ErrorKind::InvalidInput, what)
+                let error = wrong(ErrorKind::InvalidInput, what);
+                match rootfs.media_type.contains(".tar") {
+                    true => error.advice("`puzzlefs convert` makes one of it"),
+                    false => error,
+                }
             });
         }
         let data = rest.iter().map(Descriptor::of).collect::<Result<Vec<_>>>()?;
@@ -349,7 +366,7 @@ impl BaseManifest {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
         let image = match manifest.layers().is_empty() {
             true => None,
-            false => Some(Manifest::of(descriptor, &manifest)?),
+            false => Some(Manifest::named(layout, name, descriptor, &manifest)?),
         };
         Ok(BaseManifest {
             image,

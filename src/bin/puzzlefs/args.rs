@@ -606,7 +606,8 @@ impl Inspect {
             let mut command = Args::command();
             command.build();
             let inspect = command.find_subcommand_mut("inspect").expect("it is a command");
-            inspect.error(clap::error::ErrorKind::ValueValidation, error).exit()
+            let message = format!("invalid value '{}' for '<IMAGE>': {error}", self.what.display());
+            inspect.error(clap::error::ErrorKind::ValueValidation, message).exit()
         })
     }
 }
@@ -616,15 +617,35 @@ fn reference() -> impl clap::builder::TypedValueParser<Value = Reference> {
     clap::builder::PathBufValueParser::new().try_map(|path| parse_reference(&path))
 }
 
-/// A reference; who names a layout alone is told how to find what it has.
+/// A reference; who gives something else that is often meant is told what to do.
 fn parse_reference(text: &Path) -> puzzlefs::Result<Reference> {
-    Reference::parse(text).map_err(|error| match Layout::open(text) {
-        Ok(_) => {
-            let hint = format!("`puzzlefs tags {}` lists its tags", text.display());
-            puzzlefs::Error::new(error.kind(), format!("{error}; {hint}"))
-        }
-        Err(_) => error,
-    })
+    let parsed = Reference::parse(text);
+    let Some(advice) = advice(text, parsed.is_ok()) else { return parsed };
+    let message = match parsed {
+        Ok(_) => format!("'{}' is not in a layout", text.display()),
+        Err(error) => error.to_string(),
+    };
+    Err(puzzlefs::Error::new(puzzlefs::ErrorKind::InvalidInput, format!("{message}; {advice}")))
+}
+
+fn advice(text: &Path, is_reference: bool) -> Option<String> {
+    let shown = text.display();
+    // As skopeo names images. A folder with such a name is still to be had as ./oci:NAME.
+    if text.starts_with("docker:") {
+        return Some(format!("`skopeo copy {shown} oci:LAYOUT:TAG` puts it into one"));
+    }
+    if let Some(image) = text.to_str().and_then(|text| text.strip_prefix("oci:")) {
+        return Some(format!("what skopeo calls oci:{image} is {image} here"));
+    }
+    if is_reference {
+        None
+    } else if Layout::open(text).is_ok() {
+        Some(format!("`puzzlefs tags {shown}` lists its tags"))
+    } else if text.is_dir() {
+        Some("it is a directory: --help tells which argument comes first".to_owned())
+    } else {
+        None
+    }
 }
 
 fn compression(text: &str) -> Result<Compression, String> {
