@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::ops::Range;
 
 use super::{Graph, GraphImage};
@@ -38,9 +37,12 @@ const ROWS_MAX: usize = 300;
 const COLUMN_MIN: f64 = 1.0;
 /// Columns wider than that have lines beside them.
 const OUTLINED_MIN: f64 = 2.5;
+/// The space of a number of the scale.
+const TICK_WIDTH: f64 = 80.0;
 /// The longest label, in letters.
 const LABEL_MAX: usize = 24;
 const TITLE_MAX: usize = 60;
+const NAMES_MAX: usize = 200;
 
 const STYLE: &str = "\
 text{font:12px ui-sans-serif,system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2328}\
@@ -64,6 +66,14 @@ text{fill:#f0f6fc}\
 /// What the colours of the images go through, from the first to the last.
 const COLOURS: [[u8; 3]; 6] =
     [[66, 99, 235], [16, 152, 173], [55, 178, 77], [245, 159, 0], [247, 103, 7], [214, 51, 108]];
+
+/// Appends a line to a string, which cannot fail.
+macro_rules! line {
+    ($out:expr, $($format:tt)*) => {{
+        $out.push_str(&format!($($format)*));
+        $out.push('\n');
+    }};
+}
 
 pub fn draw(graph: &Graph, title: &str) -> String {
     let picture = Picture::new(graph);
@@ -232,15 +242,15 @@ impl<'a> Picture<'a> {
         let (size, added) = (self.graph.size(image), self.graph.added(row));
         let about = format!(
             "{} ({}): {} in {}, {} of it new here",
-            names(image),
+            shorten(&names(image), NAMES_MAX),
             image.manifest,
             bytes(size as f64),
             count(image.packs.len(), "pack"),
             bytes(added as f64)
         );
-        let _ = writeln!(out, "<g><title>{}</title>", escape(&about));
+        line!(out, "<g><title>{}</title>", escape(&about));
         self.track(out, top, height);
-        let _ = writeln!(
+        line!(
             out,
             "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"{}\"/>",
             number(MARGIN + 4.0),
@@ -250,7 +260,7 @@ impl<'a> Picture<'a> {
         );
         text(out, MARGIN + 14.0, baseline, "row", &label(image));
         for (first, path) in self.boxes(row, top, height) {
-            let _ = writeln!(out, "<path fill=\"{}\" d=\"{path}\"/>", self.colour(first));
+            line!(out, "<path fill=\"{}\" d=\"{path}\"/>", self.colour(first));
         }
         text(out, SIZE_END, baseline, "row end", &bytes(size as f64));
         if self.stored_top().is_some() {
@@ -262,7 +272,7 @@ impl<'a> Picture<'a> {
     /// The faint ground of a row.
     fn track(&self, out: &mut String, top: f64, height: f64) {
         let path: String = self.lanes.iter().map(|lane| rectangle(lane, top, height)).collect();
-        let _ = writeln!(out, "<path class=\"track\" d=\"{path}\"/>");
+        line!(out, "<path class=\"track\" d=\"{path}\"/>");
     }
 
     /// What an image has, as a path for each image that brought some of it.
@@ -303,7 +313,7 @@ impl<'a> Picture<'a> {
         let top = self.stored_top().unwrap_or(FIRST_ROW);
         let height = self.bars_end() - top;
         for column in self.columns() {
-            let _ = writeln!(
+            line!(
                 out,
                 "<path fill=\"{}\" d=\"{}\"><title>{}</title></path>",
                 self.colour(column.first),
@@ -314,7 +324,7 @@ impl<'a> Picture<'a> {
         self.cuts(&mut out, top + height);
         if self.stored_top().is_some() {
             let (y, right) = (number(top - 8.0), number(WIDTH - MARGIN));
-            let _ = writeln!(out, "<path class=\"rule\" d=\"M{MARGIN} {y}H{right}\"/>");
+            line!(out, "<path class=\"rule\" d=\"M{MARGIN} {y}H{right}\"/>");
             let baseline = top + height / 2.0 + 4.0;
             text(&mut out, MARGIN + 14.0, baseline, "strong", "stored");
             let size = bytes(self.graph.distinct() as f64);
@@ -330,10 +340,10 @@ impl<'a> Picture<'a> {
         for columns in [&self.metadata, &self.packs] {
             for pair in columns.windows(2).filter(|pair| pair.iter().any(wide)) {
                 let x = number(pair[1].span.start);
-                let _ = write!(path, "M{x} {}V{}", number(FIRST_ROW), number(bottom));
+                path.push_str(&format!("M{x} {}V{}", number(FIRST_ROW), number(bottom)));
             }
         }
-        let _ = writeln!(out, "<path class=\"cut\" pointer-events=\"none\" d=\"{path}\"/>");
+        line!(out, "<path class=\"cut\" pointer-events=\"none\" d=\"{path}\"/>");
     }
 
     fn about(&self, column: &Column) -> String {
@@ -367,14 +377,15 @@ impl<'a> Picture<'a> {
 
     fn axis(&self, out: &mut String, y: f64) {
         let lane = &self.lanes[1];
-        let step = step((lane.end - lane.start) / self.scale / 6.0);
-        let mut value = 0.0;
-        while lane.start + value * self.scale <= lane.end + 0.5 {
+        let total = self.packs.iter().map(|column| column.bytes).sum::<f64>();
+        let most = ((lane.end - lane.start) / TICK_WIDTH).clamp(1.0, 6.0);
+        let step = step(total / most);
+        let ticks = (0..).map(|number| f64::from(number) * step);
+        for value in ticks.take_while(|&value| value <= total) {
             let x = lane.start + value * self.scale;
             let line = format!("M{} {}v4", number(x), number(y + 4.0));
-            let _ = writeln!(out, "<path class=\"rule\" d=\"{line}\"/>");
+            line!(out, "<path class=\"rule\" d=\"{line}\"/>");
             text(out, x, y + 20.0, "dim middle", &tick(value));
-            value += step;
         }
     }
 
@@ -446,7 +457,7 @@ fn rectangle(span: &Range<f64>, top: f64, height: f64) -> String {
 fn text(out: &mut String, x: f64, y: f64, class: &str, content: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     let (x, y) = (number(x), number(y));
-    let _ = writeln!(out, "<text x=\"{x}\" y=\"{y}\"{class}>{}</text>", escape(content));
+    line!(out, "<text x=\"{x}\" y=\"{y}\"{class}>{}</text>", escape(content));
 }
 
 fn names(image: &GraphImage) -> String {
@@ -665,6 +676,11 @@ mod tests {
             (
                 "too many bytes",
                 graph(&[("v1", &[("m", u64::MAX), ("a", u64::MAX)]), ("v2", &[("a", u64::MAX)])]),
+                ">18.4 EB</text>",
+            ),
+            (
+                "packs that are nothing beside the metadata",
+                graph(&[("v1", &[("m", u64::MAX), ("a", 1)]), ("v2", &[("a", 1)])]),
                 ">18.4 EB</text>",
             ),
             (
