@@ -58,7 +58,7 @@ impl Error {
     }
 
     /// A failed system call: `cannot WHAT 'PATH': REASON`.
-    pub(crate) fn io(what: &str, path: impl AsRef<Path>, error: impl Into<io::Error>) -> Self {
+    pub fn io(what: &str, path: impl AsRef<Path>, error: impl Into<io::Error>) -> Self {
         let path = path.as_ref();
         let error = error.into();
         Error {
@@ -97,6 +97,12 @@ impl Error {
         self
     }
 
+    /// The same error with `; what_next` behind its message.
+    pub(crate) fn advice(mut self, what_next: impl Display) -> Self {
+        self.message = format!("{}; {what_next}", self.message);
+        self
+    }
+
     /// What a program decides by.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -125,14 +131,12 @@ fn kind_of(error: &io::Error) -> ErrorKind {
     }
 }
 
-/// The system's words for the error, without Rust's ` (os error N)`.
+/// The system's words for the error, without Rust's ` (os error N)`, and without the path that
+/// `tempfile` puts behind that.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    match error.raw_os_error() {
-        Some(code) => match text.strip_suffix(&format!(" (os error {code})")) {
-            Some(words) => words.to_owned(),
-            None => text,
-        },
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
         None => text,
     }
 }

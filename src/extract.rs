@@ -103,7 +103,8 @@ impl<'a> Target<'a> {
         let mut entries =
             std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))?;
         if entries.next().is_some() {
-            let message = format!("'{}' is not empty", path.display());
+            let message =
+                format!("'{}' is not empty; extract into a new or an empty one", path.display());
             return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(path));
         }
         Ok(Target { path, created: false })

@@ -30,7 +30,7 @@
 //! [`mod@build`]; and back, from a layout to an open [`image`], which is read, or written out by
 //! [`mod@extract`]. [`format`](mod@format) is the metadata between the two.
 //!
-//! [`mod@diff`] compares two images. A layout's tags, and what nothing refers to any more, are in
+//! [`mod@diff`] compares two images, [`graph`] shows what many share. A layout's tags, and what nothing refers to any more, are in
 //! [`layout`]; [`config`] changes what an image says of how it is run.
 //!
 //! Whatever is read from a layout is checked as it may come from anywhere. Errors have a
@@ -50,6 +50,7 @@ pub mod extract;
 mod fault;
 pub mod format;
 pub mod fsck;
+pub mod graph;
 pub mod image;
 pub mod inspect;
 pub mod layout;
@@ -59,6 +60,11 @@ pub mod progress;
 pub mod source;
 mod sys;
 pub mod tree;
+
+/// The example of README.md is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 // The generated code refers to itself by this path.
 use format::metadata_capnp;

@@ -8,11 +8,14 @@
 mod args;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
-use clap::CommandFactory;
+use args::examples::{self, Example};
+use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate_to};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
 fn main() -> io::Result<()> {
     let Some(dir) = std::env::args_os().nth(1) else {
@@ -24,10 +27,50 @@ fn main() -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     // Not the page of `help`.
-    let command = args::Args::command().disable_help_subcommand(true);
-    clap_mangen::generate_to(command, &man)?;
+    let mut command = args::Args::command().disable_help_subcommand(true);
+    command.build();
+    let source = format!("puzzlefs {}", command.get_version().unwrap_or_default());
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        let page = Man::new(command.clone()).source(&source);
+        fs::write(man.join(page.get_filename()), render(&page, command)?)?;
+    }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut args::Args::command(), "puzzlefs", &completions)?;
     }
     Ok(())
+}
+
+/// The page of a command. [`Man::render`] would put the examples into a paragraph called EXTRA.
+fn render(page: &Man, command: &Command) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    page.render_title(&mut out)?;
+    page.render_name_section(&mut out)?;
+    page.render_synopsis_section(&mut out)?;
+    page.render_description_section(&mut out)?;
+    page.render_options_section(&mut out)?;
+    if command.has_subcommands() {
+        page.render_subcommands_section(&mut out)?;
+    }
+    render_examples(&mut out, examples::of(command.get_name()))?;
+    if command.get_version().is_some() {
+        page.render_version_section(&mut out)?;
+    }
+    Ok(out)
+}
+
+fn render_examples(out: &mut dyn Write, examples: &[Example]) -> io::Result<()> {
+    let mut roff = Roff::default();
+    roff.control("SH", ["EXAMPLES"]);
+    for (what, lines) in examples {
+        roff.control("PP", []);
+        roff.text([roman(format!("{what}:"))]);
+        roff.control("RS", ["4"]);
+        roff.control("nf", []);
+        for line in *lines {
+            roff.text([bold(*line)]);
+        }
+        roff.control("fi", []);
+        roff.control("RE", []);
+    }
+    roff.to_writer(out)
 }

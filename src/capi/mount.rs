@@ -355,11 +355,7 @@ pub unsafe extern "C" fn puzzlefs_mount_unmount(
     error: *mut *mut puzzlefs_error,
 ) -> puzzlefs_status {
     // SAFETY: the caller passes pointers as the header asks for.
-    unsafe {
-        ret::call(error, || {
-            utils::handle(mount, "mount")?.mount()?.unmount(is_lazy(flags)?)
-        })
-    }
+    unsafe { ret::call(error, || utils::handle(mount, "mount")?.mount()?.unmount(is_lazy(flags)?)) }
 }
 
 fn is_lazy(flags: u64) -> Result<bool> {

@@ -70,7 +70,8 @@ impl Image {
                 true => Error::new(
                     ErrorKind::Unsupported,
                     format!(
-                        "the file system of '{}' has no fs-verity, or it is not enabled there",
+                        "the file system of '{}' has no fs-verity, or it is not enabled there \
+                         (ext4: tune2fs -O verity DEVICE)",
                         self.layout.path().display()
                     ),
                 )
@@ -93,7 +94,10 @@ impl Image {
         let found = self.manifest.descriptor.digest;
         match pin {
             Pin::Digest(expected) if *expected != found => {
-                Err(Error::corrupt(format!("the image is {found}, and must be {expected}")))
+                let layout = self.layout.path();
+                let shown = layout.display();
+                let message = format!("the image in '{shown}' is {found}, and must be {expected}");
+                Err(Error::corrupt(message).with_path(layout))
             }
             _ => Ok(()),
         }

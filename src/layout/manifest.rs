@@ -1,8 +1,8 @@
 //! The image manifest (OCI image-spec, manifest.md) of a puzzlefs image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use oci_spec::image::ImageManifest;
+use oci_spec::image::{ImageIndex, ImageManifest};
 use serde_json::{Value, json};
 
 use super::{Descriptor, Layout, Name, to_bytes};
@@ -95,6 +95,14 @@ impl Platform {
         }
     }
 
+    fn of(platform: &oci_spec::image::Platform) -> Self {
+        Platform {
+            os: platform.os().to_string(),
+            architecture: platform.architecture().to_string(),
+            variant: platform.variant().clone(),
+        }
+    }
+
     fn matches(&self, platform: &oci_spec::image::Platform) -> bool {
         platform.os().to_string() == self.os
             && platform.architecture().to_string() == self.architecture
@@ -127,7 +135,57 @@ impl Manifest {
     /// `platform`, or the only one.
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
-        Self::of(descriptor, &manifest)
+        Self::named(layout, name, descriptor, &manifest)
+    }
+
+    /// The manifest of what `name` refers to, which errors tell.
+    fn named(
+        layout: &Layout,
+        name: &Name,
+        descriptor: Descriptor,
+        manifest: &ImageManifest,
+    ) -> Result<Self> {
+        Self::of(descriptor, manifest).map_err(|error| {
+            let shown = layout.path().display();
+            error.context(format_args!("'{shown}{name}'")).with_path(layout.path())
+        })
+    }
+
+    /// The puzzlefs images that an entry of an index refers to: itself, or those of an index, each
+    /// once, with the platform that the innermost index says. None if it is of another kind.
+    ///
+    /// Fails if a document is missing or damaged.
+    pub(crate) fn all(
+        layout: &Layout,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<(Option<Platform>, Self)>> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::from([descriptor.digest]);
+        let mut pending = vec![(None, descriptor.clone(), INDEX_DEPTH)];
+        while let Some((platform, descriptor, depth)) = pending.pop() {
+            match descriptor.media_type.as_str() {
+                media_type::INDEX | media_type::DOCKER_LIST if depth == 0 => return Err(too_deep()),
+                media_type::INDEX | media_type::DOCKER_LIST => {
+                    let index = read_index(layout, &descriptor)?;
+                    for entry in index.manifests().iter().rev() {
+                        let descriptor = Descriptor::of(entry)?;
+                        if seen.insert(descriptor.digest) {
+                            let platform = entry.platform().as_ref().map(Platform::of);
+                            pending.push((platform, descriptor, depth - 1));
+                        }
+                    }
+                }
+                media_type::MANIFEST => {
+                    let manifest = read_manifest(layout, &descriptor)?;
+                    let first = manifest.layers().first().map(|layer| layer.media_type());
+                    if first.is_some_and(|kind| kind.to_string() == media_type::ROOTFS) {
+                        found.push((platform, Self::of(descriptor, &manifest)?));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     fn of(descriptor: Descriptor, manifest: &ImageManifest) -> Result<Self> {
@@ -153,7 +211,11 @@ impl Manifest {
                     "is not of a puzzlefs image: its first layer is of type '{}'",
                     rootfs.media_type
                 );
-                wrong(ErrorKind::InvalidInput, what)
+                let error = wrong(ErrorKind::InvalidInput, what);
+                match rootfs.media_type.contains(".tar") {
+                    true => error.advice("`puzzlefs convert` makes one of it"),
+                    false => error,
+                }
             });
         }
         let data = rest.iter().map(Descriptor::of).collect::<Result<Vec<_>>>()?;
@@ -176,8 +238,7 @@ impl Manifest {
 
     /// Checks that all blobs that the metadata refers to are listed.
     pub(crate) fn check_references(&self, rootfs: &crate::format::Rootfs) -> Result<()> {
-        let listed: std::collections::HashSet<_> =
-            self.data.iter().map(|descriptor| descriptor.digest).collect();
+        let listed: HashSet<_> = self.data.iter().map(|descriptor| descriptor.digest).collect();
         match rootfs.blobs.iter().find(|blob| !listed.contains(&blob.digest)) {
             None => Ok(()),
             Some(blob) => Err(Error::corrupt(format!(
@@ -224,15 +285,13 @@ fn resolve(
     depth: usize,
 ) -> Result<(Descriptor, ImageManifest)> {
     if ![media_type::INDEX, media_type::DOCKER_LIST].contains(&descriptor.media_type.as_str()) {
-        let bytes = layout.read_document(&descriptor, "manifest")?;
-        let manifest = parse(&bytes, "manifest", &descriptor)?;
+        let manifest = read_manifest(layout, &descriptor)?;
         return Ok((descriptor, manifest));
     }
     if depth == 0 {
         return Err(too_deep());
     }
-    let bytes = layout.read_document(&descriptor, "index")?;
-    let index: oci_spec::image::ImageIndex = parse(&bytes, "index", &descriptor)?;
+    let index = read_index(layout, &descriptor)?;
     let host = Platform::host();
     let all = index.manifests();
     let wanted = platform.unwrap_or(&host);
@@ -256,6 +315,14 @@ fn resolve(
         }
     };
     resolve(layout, Descriptor::of(chosen)?, platform, depth - 1)
+}
+
+fn read_manifest(layout: &Layout, descriptor: &Descriptor) -> Result<ImageManifest> {
+    parse(&layout.read_document(descriptor, "manifest")?, "manifest", descriptor)
+}
+
+fn read_index(layout: &Layout, descriptor: &Descriptor) -> Result<ImageIndex> {
+    parse(&layout.read_document(descriptor, "index")?, "index", descriptor)
 }
 
 /// What is converted of an ordinary image's manifest.
@@ -299,7 +366,7 @@ impl BaseManifest {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
         let image = match manifest.layers().is_empty() {
             true => None,
-            false => Some(Manifest::of(descriptor, &manifest)?),
+            false => Some(Manifest::named(layout, name, descriptor, &manifest)?),
         };
         Ok(BaseManifest {
             image,

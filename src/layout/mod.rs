@@ -103,6 +103,9 @@ impl Layout {
     /// Opens the layout at `path`, and makes it if there is nothing or an empty folder.
     pub fn open_or_create(path: &Path) -> Result<Self> {
         let layout = Layout { path: path.to_owned() };
+        if path.exists() && !path.is_dir() {
+            return Err(layout.no_directory());
+        }
         fs::create_dir_all(path).map_err(|error| Error::io("make the layout", path, error))?;
         // Somebody else may be making it just now.
         let _lock = layout.lock()?;
@@ -111,7 +114,13 @@ impl Layout {
         if entries.next().is_none() {
             layout.create()?;
         }
-        layout.check().map(|()| layout)
+        match layout.check() {
+            Ok(()) => Ok(layout),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Err(error.advice("a layout is made in a folder that is new or empty"))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The same layout by its absolute path, which stays right when the process changes its
@@ -142,19 +151,15 @@ impl Layout {
     fn check(&self) -> Result<()> {
         let shown = self.path.display();
         let path = self.path.join(LAYOUT_FILE);
+        if !self.path.exists() {
+            return Err(self.missing());
+        }
+        if !self.path.is_dir() {
+            return Err(self.no_directory());
+        }
         let bytes = match read_file(&path, DOCUMENT_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let (kind, what) = if self.path.exists() {
-                    (
-                        ErrorKind::InvalidInput,
-                        format!(
-                            "'{shown}' is not an OCI image layout: it has no file '{LAYOUT_FILE}'"
-                        ),
-                    )
-                } else {
-                    (ErrorKind::NotFound, format!("there is no layout '{shown}'"))
-                };
-                return Err(Error::new(kind, what).with_path(&self.path));
+                return Err(self.no_layout(format_args!("it has no file '{LAYOUT_FILE}'")));
             }
             bytes => bytes?,
         };
@@ -169,6 +174,26 @@ impl Layout {
             None => Err(Error::corrupt(format!("'{}' has no imageLayoutVersion", path.display()))
                 .with_path(path)),
         }
+    }
+
+    fn missing(&self) -> Error {
+        let message = format!("there is no layout '{}'", self.path.display());
+        let error = Error::new(ErrorKind::NotFound, message).with_path(&self.path);
+        match Reference::parse(&self.path) {
+            Ok(image) if image.layout.is_dir() => {
+                error.advice(format_args!("the layout alone is '{}'", image.layout.display()))
+            }
+            _ => error,
+        }
+    }
+
+    fn no_directory(&self) -> Error {
+        self.no_layout("it is not a directory")
+    }
+
+    fn no_layout(&self, why: impl std::fmt::Display) -> Error {
+        let shown = self.path.display();
+        Error::invalid(format!("'{shown}' is not an OCI image layout: {why}")).with_path(&self.path)
     }
 
     /// The folder.

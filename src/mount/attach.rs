@@ -74,7 +74,7 @@ pub fn connect(point: &Path, attributes: &Attributes) -> Result<Connection> {
 
 fn make(attributes: &Attributes) -> Result<Connection> {
     let device = File::options().read(true).write(true).open(DEVICE);
-    let device = OwnedFd::from(device.map_err(|error| Error::io("open", DEVICE, error))?);
+    let device = OwnedFd::from(device.map_err(no_device)?);
     let file_system = FileSystem::open("fuse")?;
     file_system.set("source", &attributes.source)?;
     file_system.set("subtype", SUBTYPE)?;
@@ -94,6 +94,16 @@ fn make(attributes: &Attributes) -> Result<Connection> {
     }
     let flags = attributes.flags() | MountAttrFlags::MOUNT_ATTR_RDONLY;
     Ok(Connection { device, detached: Some(file_system.mount(flags)?) })
+}
+
+fn no_device(error: io::Error) -> Error {
+    let told = Error::io("open", DEVICE, error);
+    match told.errno() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => told.advice(
+            "`modprobe fuse` gives a machine the device, --device /dev/fuse gives it to a container",
+        ),
+        _ => told,
+    }
 }
 
 /// A file system that is being made.
@@ -225,7 +235,17 @@ pub fn detach(point: &Path, lazy: bool) -> Result<()> {
             format!("nothing is mounted on '{}'", point.display()),
         )
         .with_path(point)),
-        Err(error) => Err(Error::io("unmount", point, error)),
+        Err(error) => Err(not_unmounted(point, error)),
+    }
+}
+
+fn not_unmounted(point: &Path, error: Errno) -> Error {
+    let told = Error::io("unmount", point, error);
+    match error {
+        Errno::BUSY => {
+            told.advice("somebody uses it: wait for them, or unmount it lazily (--lazy)")
+        }
+        _ => told,
     }
 }
 
@@ -239,7 +259,7 @@ fn ask_helper_to_unmount(point: &Path, lazy: bool) -> Result<()> {
         false => {
             let busy = String::from_utf8_lossy(&output.stderr).contains("busy");
             Err(match busy {
-                true => Error::io("unmount", point, Errno::BUSY),
+                true => not_unmounted(point, Errno::BUSY),
                 false => helper_failed("unmount", point, &output.stderr),
             })
         }

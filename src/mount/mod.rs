@@ -150,7 +150,8 @@ pub fn mount(image: &Arc<Image>, point: &Path, options: MountOptions) -> Result<
     if mounted_by_helper && options.writable != Writable::No {
         return Err(Error::new(
             ErrorKind::PermissionDenied,
-            "a writable mount needs root, or a user namespace",
+            "a writable mount needs root, or a user namespace, as \
+             `unshare --user --map-root-user --mount` makes one",
         ));
     }
     let log = Arc::new(Log::new(options.log));
@@ -252,7 +253,7 @@ fn check_point(path: &Path) -> Result<PathBuf> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return fail(
                 ErrorKind::NotFound,
-                format!("there is no directory '{shown}' to mount on"),
+                format!("there is no directory '{shown}' to mount on; make it first"),
             );
         }
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
@@ -263,7 +264,8 @@ fn check_point(path: &Path) -> Result<PathBuf> {
         }
         Err(error) => return Err(Error::io("mount on", path, error)),
         Ok(metadata) if !metadata.is_dir() => {
-            return fail(ErrorKind::InvalidInput, format!("'{shown}' is not a directory"));
+            let message = format!("'{shown}' is not a directory, on which alone can be mounted");
+            return fail(ErrorKind::InvalidInput, message);
         }
         Ok(_) => {}
     }

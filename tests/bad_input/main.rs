@@ -8,6 +8,7 @@ mod forge;
 #[allow(clippy::all, dead_code)]
 mod metadata_capnp;
 
+mod advice;
 mod check;
 mod crash;
 mod images;

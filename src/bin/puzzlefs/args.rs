@@ -1,19 +1,23 @@
 //! The command line.
 
+// tools/pages.rs has this module elsewhere in its tree.
+#[path = "examples.rs"]
+pub mod examples;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use puzzlefs::config::Clear;
-use puzzlefs::layout::{Platform, Reference, parse_time};
+use puzzlefs::layout::{Layout, Platform, Reference, parse_time};
 use puzzlefs::pack::Compression;
 
 /// Builds, reads and extracts puzzlefs container images.
 ///
 /// An IMAGE is LAYOUT:TAG or LAYOUT@sha256:HEX, where LAYOUT is the folder of an OCI image layout.
 #[derive(Parser)]
-#[command(name = "puzzlefs", version)]
+#[command(name = "puzzlefs", version, after_long_help = examples::help("puzzlefs"))]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -46,6 +50,7 @@ pub enum Command {
 ///
 /// The layout is made if it is not there. Prints the digest of the image's manifest.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("build"))]
 pub struct Build {
     /// The directory.
     pub rootfs: PathBuf,
@@ -71,6 +76,7 @@ pub struct Build {
 /// The image is that of `build --base` of the merged tree, at the cost of the change. Prints the
 /// digest of its manifest.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("delta"))]
 pub struct Delta {
     /// The upperdir of an overlay whose lower layer is the base.
     pub upperdir: PathBuf,
@@ -95,6 +101,7 @@ pub struct Delta {
 /// The metadata and data are those that `build` of its tree with the same options would give.
 /// Prints the digest of the new image's manifest.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("canonicalize"))]
 pub struct Canonicalize {
     #[command(flatten)]
     pub from: Image,
@@ -110,6 +117,7 @@ pub struct Canonicalize {
 /// Its layers, tar archives, are read once and not unpacked. Configuration, annotations and
 /// history are carried on. Prints the digest of the new image's manifest.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("convert"))]
 pub struct Convert {
     #[command(flatten)]
     pub from: Image,
@@ -204,6 +212,7 @@ pub struct BuildOptions {
 
 /// Write an image out as a directory.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("extract"))]
 pub struct Extract {
     #[command(flatten)]
     pub image: Image,
@@ -228,6 +237,7 @@ pub struct Extract {
 
 /// Write an image out as a tar archive, for docker and podman to import.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("export"))]
 pub struct Export {
     #[command(flatten)]
     pub image: Image,
@@ -242,21 +252,31 @@ pub struct Export {
     pub quiet: bool,
 }
 
-/// Show what an image is.
+/// Show what an image is, or what the images of a layout share.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("inspect"))]
 pub struct Inspect {
-    #[command(flatten)]
-    pub image: Image,
+    /// LAYOUT:TAG or LAYOUT@sha256:HEX; with --graph also LAYOUT.
+    #[arg(value_name = "IMAGE")]
+    pub what: PathBuf,
+    /// Which image of an index: OS/ARCHITECTURE[/VARIANT] [default: this machine's].
+    #[arg(long, value_parser = Platform::parse)]
+    pub platform: Option<Platform>,
     /// As JSON.
-    #[arg(long, conflicts_with = "dump")]
+    #[arg(long, group = "form")]
     pub json: bool,
     /// All of the file system's metadata, a line an inode.
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub dump: bool,
+    /// As a picture, an SVG document: the packs of the image, or of a layout which images share
+    /// which packs.
+    #[arg(long, group = "form")]
+    pub graph: bool,
 }
 
 /// List a directory of an image.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("ls"))]
 pub struct Ls {
     #[command(flatten)]
     pub image: Image,
@@ -273,6 +293,7 @@ pub struct Ls {
 
 /// Print a file of an image.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("cat"))]
 pub struct Cat {
     #[command(flatten)]
     pub image: Image,
@@ -287,6 +308,7 @@ pub struct Cat {
 ///
 /// Each digest, each structure, and that nothing is missing. Fails if anything is wrong.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("fsck"))]
 pub struct Fsck {
     /// LAYOUT, or LAYOUT:TAG.
     pub what: PathBuf,
@@ -304,6 +326,7 @@ pub struct Fsck {
 /// what differs, where HOW is type, content, target, device, mode, owner, time, xattr or links.
 /// What is not printable in a path, and a backslash, is escaped. The last line is what B adds.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("diff"))]
 pub struct Diff {
     /// LAYOUT:TAG or LAYOUT@sha256:HEX.
     #[arg(value_parser = reference())]
@@ -324,6 +347,7 @@ pub struct Diff {
 /// The result is stored under the image's tag, or under --tag. The history gets an entry. Prints
 /// the digest of the new manifest.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("config"))]
 pub struct Config {
     #[command(flatten)]
     pub image: Image,
@@ -395,6 +419,7 @@ pub struct Config {
 
 /// Make a tag refer to what another one of the layout refers to.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("tag"))]
 pub struct Tag {
     /// LAYOUT:TAG or LAYOUT@sha256:HEX.
     #[arg(value_parser = reference())]
@@ -407,6 +432,7 @@ pub struct Tag {
 ///
 /// What it refers to stays, until `puzzlefs gc` finds that nothing refers to it any more.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("untag"))]
 pub struct Untag {
     /// LAYOUT:TAG or LAYOUT@sha256:HEX.
     #[arg(value_parser = reference())]
@@ -418,6 +444,7 @@ pub struct Untag {
 /// A line is the tag, the digest, the size of all blobs in bytes, and the kind: puzzlefs, image,
 /// index, other or unreadable. `-` stands for what there is not.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("tags"))]
 pub struct Tags {
     /// The layout.
     pub layout: PathBuf,
@@ -431,6 +458,7 @@ pub struct Tags {
 /// Waits until no builder of ours is at work in the layout. Deletes nothing if something cannot be
 /// read that may refer to blobs. Prints the digests of the blobs that are deleted.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("gc"))]
 pub struct Gc {
     /// The layout.
     pub layout: PathBuf,
@@ -453,6 +481,7 @@ pub struct Gc {
 ///
 /// Returns when the mount is there; a process in the background serves it until it is unmounted.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("mount"))]
 pub struct Mount {
     #[command(flatten)]
     pub image: Image,
@@ -490,6 +519,7 @@ pub struct Mount {
 ///
 /// Also one whose process is gone.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("umount"))]
 pub struct Umount {
     /// The directory that it is mounted on.
     pub mountpoint: PathBuf,
@@ -502,6 +532,7 @@ pub struct Umount {
 ///
 /// They can then be removed, but not changed. The file system must support it.
 #[derive(ClapArgs)]
+#[command(after_long_help = examples::help("enable-fs-verity"))]
 pub struct EnableFsVerity {
     #[command(flatten)]
     pub image: Image,
@@ -568,9 +599,53 @@ pub enum DataLayout {
     BlobPerChunk,
 }
 
+impl Inspect {
+    /// The image that is meant; a wrong usage if it is none.
+    pub fn reference(&self) -> Reference {
+        parse_reference(&self.what).unwrap_or_else(|error| {
+            let mut command = Args::command();
+            command.build();
+            let inspect = command.find_subcommand_mut("inspect").expect("it is a command");
+            let message = format!("invalid value '{}' for '<IMAGE>': {error}", self.what.display());
+            inspect.error(clap::error::ErrorKind::ValueValidation, message).exit()
+        })
+    }
+}
+
 fn reference() -> impl clap::builder::TypedValueParser<Value = Reference> {
     use clap::builder::TypedValueParser;
-    clap::builder::PathBufValueParser::new().try_map(|path| Reference::parse(Path::new(&path)))
+    clap::builder::PathBufValueParser::new().try_map(|path| parse_reference(&path))
+}
+
+/// A reference; who gives something else that is often meant is told what to do.
+fn parse_reference(text: &Path) -> puzzlefs::Result<Reference> {
+    let parsed = Reference::parse(text);
+    let Some(advice) = advice(text, parsed.is_ok()) else { return parsed };
+    let message = match parsed {
+        Ok(_) => format!("'{}' is not in a layout", text.display()),
+        Err(error) => error.to_string(),
+    };
+    Err(puzzlefs::Error::new(puzzlefs::ErrorKind::InvalidInput, format!("{message}; {advice}")))
+}
+
+fn advice(text: &Path, is_reference: bool) -> Option<String> {
+    let shown = text.display();
+    // As skopeo names images. A folder with such a name is still to be had as ./oci:NAME.
+    if text.starts_with("docker:") {
+        return Some(format!("`skopeo copy {shown} oci:LAYOUT:TAG` puts it into one"));
+    }
+    if let Some(image) = text.to_str().and_then(|text| text.strip_prefix("oci:")) {
+        return Some(format!("what skopeo calls oci:{image} is {image} here"));
+    }
+    if is_reference {
+        None
+    } else if Layout::open(text).is_ok() {
+        Some(format!("`puzzlefs tags {shown}` lists its tags"))
+    } else if text.is_dir() {
+        Some("it is a directory: --help tells which argument comes first".to_owned())
+    } else {
+        None
+    }
 }
 
 fn compression(text: &str) -> Result<Compression, String> {
@@ -631,12 +706,38 @@ fn pair(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
         MountHelper::command().debug_assert();
+    }
+
+    /// The words of a line as a shell would split it, up to a pipe or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let words = line.split_whitespace().take_while(|word| !["|", ">"].contains(word));
+        words.map(|word| word.trim_matches(['\'', '"']).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        let mut command = Args::command().disable_help_subcommand(true);
+        command.build();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let name = command.get_name();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            let lines = help.lines().map(str::trim).filter(|line| line.starts_with("puzzlefs "));
+            let mut own = 0;
+            for line in lines {
+                let words = words(line);
+                own += usize::from(words[1] == name || name == "puzzlefs");
+                if let Err(error) = Args::try_parse_from(&words) {
+                    panic!("an example of {name}: {line}\n{error}");
+                }
+            }
+            assert!(own > 0, "{name} has no example of its own");
+            assert!(help.lines().all(|line| line.len() <= 100), "{name} has a long example");
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use puzzlefs::Error;
 use puzzlefs::config::{ConfigChange, Configured, configure};
 use puzzlefs::layout::ConfigOptions;
-use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::args::Config;
@@ -34,12 +34,7 @@ pub fn run(args: Config) -> Result<ExitCode, Failure> {
 
 /// Reads a configuration to start from.
 pub fn read(path: Option<&Path>) -> Result<Option<Vec<u8>>, Error> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| {
-            let message = format!("cannot read '{}': {error}", path.display());
-            Error::new(ErrorKind::NotFound, message).with_path(path)
-        })
-    };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| Error::io("read", path, error));
     path.map(read).transpose()
 }
 

@@ -52,10 +52,9 @@ pub fn run_export(args: Export) -> Result<ExitCode, Failure> {
     // First, since what stands in the file's place is gone once it is made.
     let image = look::open(&args.image, !args.no_verify)?;
     let mut out: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(File::create(path).map_err(|error| {
-            let message = format!("cannot write '{}': {error}", path.display());
-            puzzlefs::Error::new(puzzlefs::ErrorKind::Io, message).with_path(path)
-        })?),
+        Some(path) => {
+            Box::new(File::create(path).map_err(|error| puzzlefs::Error::io("write", path, error))?)
+        }
         None => Box::new(io::stdout().lock()),
     };
     let bar = Bar::new(args.quiet);

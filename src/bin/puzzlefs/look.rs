@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use puzzlefs::diff::Change;
+use puzzlefs::graph::Graph;
 use puzzlefs::image::OpenOptions;
-use puzzlefs::layout::time_of;
+use puzzlefs::layout::{Layout, time_of};
 use puzzlefs::progress::Monitor;
 use puzzlefs::tree::{Ino, Kind};
 use puzzlefs::{Error, ErrorKind, diff, fsck, image, inspect};
@@ -41,7 +42,11 @@ pub fn text(path: &OsStr) -> String {
 }
 
 pub fn inspect(args: Inspect) -> Result<ExitCode, Failure> {
-    let image = open(&args.image, false)?;
+    if args.graph {
+        return graph(&args);
+    }
+    let image = Image { reference: args.reference(), platform: args.platform.clone() };
+    let image = open(&image, false)?;
     if args.dump {
         let mut out = BufWriter::new(io::stdout().lock());
         inspect::dump(image.rootfs(), &mut out)?;
@@ -54,6 +59,17 @@ pub fn inspect(args: Inspect) -> Result<ExitCode, Failure> {
     } else {
         print(&page(&document))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn graph(args: &Inspect) -> Result<ExitCode, Failure> {
+    let (path, name) = fsck::parse_target(&args.what)?;
+    let layout = Layout::open(&path)?;
+    let graph = match name {
+        None => Graph::of_layout(&layout)?,
+        Some(name) => Graph::of_image(&layout, &name, args.platform.as_ref())?,
+    };
+    print(&graph.to_svg(&args.what.to_string_lossy()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -82,10 +82,6 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot {what} '{}': {error}", path.display()))
-}
-
 // Options
 
 /// What the flags and the options ask for together.
@@ -188,7 +184,10 @@ impl Wanted {
 fn unknown(option: &[u8], sloppy: bool) -> Result<(), Error> {
     match sloppy {
         true => Ok(()),
-        false => Err(invalid(format!("there is no option '{}'", option.escape_ascii()))),
+        false => Err(invalid(format!(
+            "there is no option '{}'; `puzzlefs mount --help` lists them",
+            option.escape_ascii()
+        ))),
     }
 }
 
@@ -206,15 +205,15 @@ fn start(args: &args::Mount) -> Result<ExitCode, Failure> {
     const SELF: &str = "/proc/self/exe";
     let mut daemon = Command::new(SELF);
     daemon.arg0("puzzlefs").args(command_line(args)).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut daemon = daemon.spawn().map_err(|error| failed("run", Path::new(SELF), &error))?;
+    let mut daemon = daemon.spawn().map_err(|error| Error::io("run", Path::new(SELF), error))?;
     let mut said = Vec::new();
     let mut pipe = daemon.stdout.take().expect("it is piped");
-    pipe.read_to_end(&mut said).map_err(|error| failed("hear from", Path::new(SELF), &error))?;
+    pipe.read_to_end(&mut said).map_err(|error| Error::io("hear from", Path::new(SELF), error))?;
     if said == BEGUN {
         return Ok(ExitCode::SUCCESS);
     }
     // It told why on standard error.
-    let status = daemon.wait().map_err(|error| failed("wait for", Path::new(SELF), &error))?;
+    let status = daemon.wait().map_err(|error| Error::io("wait for", Path::new(SELF), error))?;
     match status.code() {
         Some(code @ 1..=255) => Ok(ExitCode::from(code as u8)),
         _ => Err(Error::new(ErrorKind::Internal, format!("the process ended: {status}")).into()),
@@ -265,7 +264,7 @@ enum Event {
 fn serve(args: &args::Mount, wanted: Wanted) -> Result<ExitCode, Failure> {
     if args.daemon {
         let detached = rustix::process::setsid();
-        detached.map_err(|error| failed("begin a session for", &args.mountpoint, &error.into()))?;
+        detached.map_err(|error| Error::io("begin a session for", &args.mountpoint, error))?;
     }
     let logger = Arc::new(match (&wanted.log, args.foreground) {
         (Some(path), _) => Logger::file(path)?,
@@ -277,14 +276,14 @@ fn serve(args: &args::Mount, wanted: Wanted) -> Result<ExitCode, Failure> {
     if let Some(pipe) = &args.init_pipe {
         let byte = if mounted.is_ok() { b"s" } else { b"f" };
         let write = || File::options().write(true).open(pipe)?.write_all(byte);
-        write().map_err(|error| failed("write to", pipe, &error))?;
+        write().map_err(|error| Error::io("write to", pipe, error))?;
     }
     let mounted = mounted?;
     let shown = (image_text(args), mounted.point().to_owned());
     let (image, point) = (shown.0.display(), shown.1.display());
     logger.info(&format!("mounted {image} on {point}"));
     if args.daemon {
-        settle().map_err(|error| failed("leave the terminal for", &args.mountpoint, &error))?;
+        settle().map_err(|error| Error::io("leave the terminal for", &args.mountpoint, error))?;
     }
     if let Ok(Event::Signal(signal)) = events.recv() {
         logger.info(&format!("unmounting {point} on signal {signal}"));
@@ -312,7 +311,7 @@ fn begin(
         image.check_pin(pin)?;
     }
     let mut signals = signal_hook::iterator::Signals::new(TERM_SIGNALS.iter().chain([&SIGHUP]))
-        .map_err(|error| failed("catch signals for", &args.mountpoint, &error))?;
+        .map_err(|error| Error::io("catch signals for", &args.mountpoint, error))?;
     let on_signal = sender.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
