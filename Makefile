@@ -18,6 +18,7 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR ?= $(PREFIX)/share
 MAN1 = $(DATADIR)/man/man1
+MAN3 = $(DATADIR)/man/man3
 BASH = $(DATADIR)/bash-completion/completions
 ZSH = $(DATADIR)/zsh/site-functions
 FISH = $(DATADIR)/fish/vendor_completions.d
@@ -161,8 +162,9 @@ install: release pages ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, IN
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' -e 's|@URL@|$(URL)|' puzzlefs.pc.in \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc
-	install -d $(addprefix $(DESTDIR),$(MAN1) $(BASH) $(ZSH) $(FISH))
+	install -d $(addprefix $(DESTDIR),$(MAN1) $(MAN3) $(BASH) $(ZSH) $(FISH))
 	install -m 644 $(PAGES)/man1/*.1 $(DESTDIR)$(MAN1)
+	install -m 644 $(PAGES)/man3/libpuzzlefs.3 $(DESTDIR)$(MAN3)
 	install -m 644 $(PAGES)/completions/puzzlefs.bash $(DESTDIR)$(BASH)/puzzlefs
 	install -m 644 $(PAGES)/completions/_puzzlefs $(DESTDIR)$(ZSH)/_puzzlefs
 	install -m 644 $(PAGES)/completions/puzzlefs.fish $(DESTDIR)$(FISH)/puzzlefs.fish
@@ -170,7 +172,7 @@ install: release pages ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, IN
 uninstall: ## remove what `install` with the same variables put there
 	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \
 		$(addprefix $(DESTDIR)$(LIBDIR)/,libpuzzlefs.a libpuzzlefs.so libpuzzlefs.so.$(VERSION) $(SONAME)) \
-		$(addprefix $(DESTDIR),$(MAN1)/puzzlefs.1 $(BASH)/puzzlefs $(ZSH)/_puzzlefs $(FISH)/puzzlefs.fish)
+		$(addprefix $(DESTDIR),$(MAN1)/puzzlefs.1 $(MAN3)/libpuzzlefs.3 $(BASH)/puzzlefs $(ZSH)/_puzzlefs $(FISH)/puzzlefs.fish)
 	rm -f $(DESTDIR)$(MAN1)/puzzlefs-*.1
 
 # Ours alone: whatever the caller says about where `install` shall put things is not for this.

@@ -210,7 +210,7 @@ func TestExport(t *testing.T) {
 	image := must(puzzlefs.Open(name, nil))
 	defer image.Close()
 	var archive bytes.Buffer
-	exported := must(image.Export(context.Background(), &archive))
+	exported := must(image.Export(context.Background(), &archive, nil))
 	if exported.Sockets != 1 || exported.Entries < 20 {
 		t.Errorf("it exported %+v", exported)
 	}
@@ -218,13 +218,13 @@ func TestExport(t *testing.T) {
 		t.Errorf("%d bytes, the command has %d", archive.Len(), len(printed))
 	}
 
-	_, err := image.Export(context.Background(), failing{})
+	_, err := image.Export(context.Background(), failing{}, nil)
 	if !errors.Is(err, errFull) {
 		t.Errorf("a writer that fails: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := image.Export(ctx, &archive); !errors.Is(err, context.Canceled) {
+	if _, err := image.Export(ctx, &archive, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

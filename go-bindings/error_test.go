@@ -132,7 +132,9 @@ func TestEnded(t *testing.T) {
 		"Fsck":         func(ctx context.Context) (any, error) { return puzzlefs.Fsck(ctx, layout, nil) },
 		"GC":           func(ctx context.Context) (any, error) { return puzzlefs.GC(ctx, layout, nil) },
 		"Extract":      func(ctx context.Context) (any, error) { return image.Extract(ctx, dir, nil) },
-		"Export":       func(ctx context.Context) (any, error) { return image.Export(ctx, &written) },
+		"Export":       func(ctx context.Context) (any, error) { return image.Export(ctx, &written, nil) },
+		"Check":        func(ctx context.Context) (any, error) { return (*struct{})(nil), image.Check(ctx, image.Digest(), nil) },
+		"EnableVerity": func(ctx context.Context) (any, error) { return (*struct{})(nil), image.EnableVerity(ctx, "", nil) },
 		"Mount":        func(ctx context.Context) (any, error) { return image.Mount(ctx, rootfs, nil) },
 		"Mount.Wait":   func(ctx context.Context) (any, error) { return (*struct{})(nil), mounted.Wait(ctx) },
 	}

@@ -313,7 +313,7 @@ func ExampleImage_Export() {
 	defer image.Close()
 	reader, writer := io.Pipe()
 	go func() {
-		_, err := image.Export(context.Background(), writer)
+		_, err := image.Export(context.Background(), writer, nil)
 		writer.CloseWithError(err)
 	}()
 	archive := tar.NewReader(reader)

@@ -9,6 +9,12 @@ import (
 	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
 )
 
+// ExportOptions says how an image is exported. The zero value, and nil, are the defaults.
+type ExportOptions struct {
+	// Progress is told how far the work is; see [BuildOptions].
+	Progress func(Progress)
+}
+
 // ExportResult says what was exported.
 type ExportResult struct {
 	// Entries is the number of entries in the archive.
@@ -21,7 +27,10 @@ type ExportResult struct {
 
 // Export writes the image to w as a tar archive in the pax format: the same bytes for the same tree.
 // When it fails, or ctx ends before it is done, w has got the begin of an archive.
-func (i *Image) Export(ctx context.Context, w io.Writer) (*ExportResult, error) {
+func (i *Image) Export(ctx context.Context, w io.Writer, options *ExportOptions) (*ExportResult, error) {
+	if options == nil {
+		options = &ExportOptions{}
+	}
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -32,7 +41,7 @@ func (i *Image) Export(ctx context.Context, w io.Writer) (*ExportResult, error) 
 		// If w takes no more, the library's next write fails.
 		copied <- errors.Join(err, reader.Close())
 	}()
-	exported, err := supervise(ctx, nil, func(progress capi.ProgressFunc) (*capi.ExportResult, error) {
+	exported, err := supervise(ctx, options.Progress, func(progress capi.ProgressFunc) (*capi.ExportResult, error) {
 		return with(i, func(image *capi.Image) (*capi.ExportResult, error) {
 			return capi.ImageExport(image, writer.Fd(), progress)
 		})

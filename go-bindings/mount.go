@@ -213,23 +213,42 @@ func Unmount(dir string, lazy bool) error {
 	return wrapError(capi.Unmount(dir, flags))
 }
 
+// CheckOptions says how an image is checked. The zero value, and nil, are the defaults.
+type CheckOptions struct {
+	// Progress is told how far the work is; see [BuildOptions].
+	Progress func(Progress)
+}
+
 // Check checks that the image is the expected one, by its manifest's digest, "sha256:…", or by
 // its manifest's fs-verity digest, 64 digits of 0-9a-f. By the latter, metadata and data blobs must
 // have those that the image lists, too: the kernel's where it has them, else they are computed,
 // for which all is read.
-func (i *Image) Check(digest string) error {
-	return i.do(func(image *capi.Image) error { return capi.ImageCheck(image, digest) })
+func (i *Image) Check(ctx context.Context, digest string, options *CheckOptions) error {
+	return i.supervise(ctx, options, func(image *capi.Image, settings *capi.CheckOptions) error {
+		return capi.ImageCheck(image, digest, settings)
+	})
 }
 
 // EnableVerity has the kernel protect all blobs of the image by fs-verity: they can then be
 // removed, but not changed. The digest is the fs-verity digest that the manifest must have; empty
 // for any. It fails with [errors.ErrUnsupported] if the file system has no fs-verity.
-func (i *Image) EnableVerity(digest string) error {
-	return i.do(func(image *capi.Image) error { return capi.ImageEnableVerity(image, digest) })
+func (i *Image) EnableVerity(ctx context.Context, digest string, options *CheckOptions) error {
+	return i.supervise(ctx, options, func(image *capi.Image, settings *capi.CheckOptions) error {
+		return capi.ImageEnableVerity(image, digest, settings)
+	})
 }
 
-// do is with for what returns nothing but an error.
-func (i *Image) do(f func(*capi.Image) error) error {
-	_, err := with(i, func(image *capi.Image) (struct{}, error) { return struct{}{}, f(image) })
+// supervise calls f with the image, and stops it when ctx ends.
+func (i *Image) supervise(
+	ctx context.Context, options *CheckOptions, f func(*capi.Image, *capi.CheckOptions) error,
+) error {
+	if options == nil {
+		options = &CheckOptions{}
+	}
+	_, err := supervise(ctx, options.Progress, func(progress capi.ProgressFunc) (struct{}, error) {
+		return with(i, func(image *capi.Image) (struct{}, error) {
+			return struct{}{}, f(image, &capi.CheckOptions{Progress: progress})
+		})
+	})
 	return err
 }

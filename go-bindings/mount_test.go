@@ -173,17 +173,17 @@ func TestMountErrors(t *testing.T) {
 		"kept by another":     {with(&puzzlefs.MountOptions{Persist: dir}), fs.ErrExist},
 		"unmount nothing":     {puzzlefs.Unmount(rootfs, false), fs.ErrNotExist},
 		"unmount /proc":       {puzzlefs.Unmount("/proc", true), fs.ErrInvalid},
-		"another digest":      {image.Check("sha256:" + strings.Repeat("0", 64)), puzzlefs.ErrCorrupt},
-		"another verity":      {image.Check(strings.Repeat("0", 64)), puzzlefs.ErrCorrupt},
-		"no digest":           {image.Check(""), fs.ErrInvalid},
-		"no verity":           {image.EnableVerity(image.Digest()), fs.ErrInvalid},
+		"another digest":      {image.Check(context.Background(), "sha256:"+strings.Repeat("0", 64), nil), puzzlefs.ErrCorrupt},
+		"another verity":      {image.Check(context.Background(), strings.Repeat("0", 64), nil), puzzlefs.ErrCorrupt},
+		"no digest":           {image.Check(context.Background(), "", nil), fs.ErrInvalid},
+		"no verity":           {image.EnableVerity(context.Background(), image.Digest(), nil), fs.ErrInvalid},
 	}
 	for name, c := range cases {
 		if !errors.Is(c.err, c.is) {
 			t.Errorf("%s: %v", name, c.err)
 		}
 	}
-	check(t, image.Check(image.Digest()))
+	check(t, image.Check(context.Background(), image.Digest(), nil))
 	check(t, image.Close())
 	if err := try(context.Background(), rootfs, nil); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("mounting a closed image: %v", err)

@@ -1359,6 +1359,24 @@ typedef struct puzzlefs_mount_options {
   void *data;
 } puzzlefs_mount_options;
 
+/**
+ * How an image is checked. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_check_options {
+  /**
+   * `sizeof(puzzlefs_check_options)`.
+   */
+  size_t size;
+  /**
+   * Is told of progress, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
+} puzzlefs_check_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -2364,20 +2382,22 @@ puzzlefs_status puzzlefs_unmount(const char *point, uint64_t flags, struct puzzl
  * - `image`: the image, borrowed.
  * - `digest`: `sha256:` and 64 digits of 0-9a-f, the manifest's digest; or such digits alone, its
  *   fs-verity digest.
+ * - `options`: who is told of progress; NULL for nobody.
  * - `error`: see `puzzlefs_error`.
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_CORRUPT` if the image is another one,
- * `PUZZLEFS_ERR_INVALID_INPUT` for what is no such digest.
+ * `PUZZLEFS_ERR_INVALID_INPUT` for what is no such digest, `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any, also with the same image.
  *
  * ```c
- * if (puzzlefs_image_check(image, trusted_digest, &error) != PUZZLEFS_OK)
+ * if (puzzlefs_image_check(image, trusted_digest, NULL, &error) != PUZZLEFS_OK)
  *     return fail(error);
  * ```
  */
 puzzlefs_status puzzlefs_image_check(const struct puzzlefs_image *image,
                                      const char *digest,
+                                     const struct puzzlefs_check_options *options,
                                      struct puzzlefs_error **error);
 
 /**
@@ -2387,20 +2407,23 @@ puzzlefs_status puzzlefs_image_check(const struct puzzlefs_image *image,
  * Parameters:
  * - `image`: the image, borrowed.
  * - `digest`: the fs-verity digest that the manifest must have, 64 digits of 0-9a-f; NULL for any.
+ * - `options`: who is told of progress; NULL for nobody.
  * - `error`: see `puzzlefs_error`.
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_UNSUPPORTED` if the file system has no
- * fs-verity, `PUZZLEFS_ERR_CORRUPT` if a digest is not the one that is listed.
+ * fs-verity, `PUZZLEFS_ERR_CORRUPT` if a digest is not the one that is listed,
+ * `PUZZLEFS_ERR_CANCELLED`, by which blobs that are protected already stay so.
  *
  * Threads: any, also with the same image.
  *
  * ```c
- * if (puzzlefs_image_enable_verity(image, NULL, &error) != PUZZLEFS_OK)
+ * if (puzzlefs_image_enable_verity(image, NULL, NULL, &error) != PUZZLEFS_OK)
  *     return fail(error);
  * ```
  */
 puzzlefs_status puzzlefs_image_enable_verity(const struct puzzlefs_image *image,
                                              const char *digest,
+                                             const struct puzzlefs_check_options *options,
                                              struct puzzlefs_error **error);
 
 #ifdef __cplusplus

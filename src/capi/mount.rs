@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::image::puzzlefs_image;
-use super::progress::Data;
+use super::progress::{Data, puzzlefs_progress_fn, reporter};
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};
 use crate::error::{Error, Result};
 use crate::image::Pin;
 use crate::mount::{IdMap, Mount, MountOptions, Writable, mount, unmount};
+use crate::progress::Monitor;
 
 symbol_version!("LIBPUZZLEFS_0.1":
     puzzlefs_image_mount,
@@ -411,6 +412,22 @@ pub unsafe extern "C" fn puzzlefs_unmount(
     unsafe { ret::call(error, || unmount(utils::path(point, "point")?, is_lazy(flags)?)) }
 }
 
+/// How an image is checked. Zeros, but for `size`, are the defaults.
+#[repr(C)]
+pub struct puzzlefs_check_options {
+    /// `sizeof(puzzlefs_check_options)`.
+    pub size: usize,
+    /// Is told of progress, and may cancel; NULL for nobody.
+    pub progress: puzzlefs_progress_fn,
+    /// Passed to `progress`.
+    pub data: *mut c_void,
+}
+
+// SAFETY: `repr(C)`, the size comes first, pointers may be 0.
+unsafe impl utils::Versioned for puzzlefs_check_options {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
 /// Checks that an image is the one that is expected.
 ///
 /// By an fs-verity digest, metadata and data blobs must have those that the image lists, too: the
@@ -420,30 +437,34 @@ pub unsafe extern "C" fn puzzlefs_unmount(
 /// - `image`: the image, borrowed.
 /// - `digest`: `sha256:` and 64 digits of 0-9a-f, the manifest's digest; or such digits alone, its
 ///   fs-verity digest.
+/// - `options`: who is told of progress; NULL for nobody.
 /// - `error`: see `puzzlefs_error`.
 ///
 /// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_CORRUPT` if the image is another one,
-/// `PUZZLEFS_ERR_INVALID_INPUT` for what is no such digest.
+/// `PUZZLEFS_ERR_INVALID_INPUT` for what is no such digest, `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: any, also with the same image.
 ///
 /// ```c
-/// if (puzzlefs_image_check(image, trusted_digest, &error) != PUZZLEFS_OK)
+/// if (puzzlefs_image_check(image, trusted_digest, NULL, &error) != PUZZLEFS_OK)
 ///     return fail(error);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn puzzlefs_image_check(
     image: *const puzzlefs_image,
     digest: *const c_char,
+    options: *const puzzlefs_check_options,
     error: *mut *mut puzzlefs_error,
 ) -> puzzlefs_status {
     // SAFETY: the caller passes pointers as the header asks for.
     unsafe {
         ret::call(error, || {
             let image = &utils::handle(image, "image")?.image;
+            let options = utils::options(options, "options")?;
             let digest = utils::text(digest, "digest")?;
             let digest = digest.ok_or_else(|| Error::invalid("'digest' is NULL"))?;
-            image.check_pin(&digest.parse()?)
+            let report = reporter(options.progress, options.data);
+            image.check_pin(&digest.parse()?, &Monitor::new(&report))
         })
     }
 }
@@ -454,27 +475,31 @@ pub unsafe extern "C" fn puzzlefs_image_check(
 /// Parameters:
 /// - `image`: the image, borrowed.
 /// - `digest`: the fs-verity digest that the manifest must have, 64 digits of 0-9a-f; NULL for any.
+/// - `options`: who is told of progress; NULL for nobody.
 /// - `error`: see `puzzlefs_error`.
 ///
 /// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_UNSUPPORTED` if the file system has no
-/// fs-verity, `PUZZLEFS_ERR_CORRUPT` if a digest is not the one that is listed.
+/// fs-verity, `PUZZLEFS_ERR_CORRUPT` if a digest is not the one that is listed,
+/// `PUZZLEFS_ERR_CANCELLED`, by which blobs that are protected already stay so.
 ///
 /// Threads: any, also with the same image.
 ///
 /// ```c
-/// if (puzzlefs_image_enable_verity(image, NULL, &error) != PUZZLEFS_OK)
+/// if (puzzlefs_image_enable_verity(image, NULL, NULL, &error) != PUZZLEFS_OK)
 ///     return fail(error);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn puzzlefs_image_enable_verity(
     image: *const puzzlefs_image,
     digest: *const c_char,
+    options: *const puzzlefs_check_options,
     error: *mut *mut puzzlefs_error,
 ) -> puzzlefs_status {
     // SAFETY: the caller passes pointers as the header asks for.
     unsafe {
         ret::call(error, || {
             let image = &utils::handle(image, "image")?.image;
+            let options = utils::options(options, "options")?;
             let digest = match utils::text(digest, "digest")?.as_deref().map(str::parse) {
                 None => None,
                 Some(Ok(Pin::Verity(digest))) => Some(digest),
@@ -483,7 +508,8 @@ pub unsafe extern "C" fn puzzlefs_image_enable_verity(
                 }
                 Some(Err(error)) => return Err(error),
             };
-            image.enable_verity(digest)
+            let report = reporter(options.progress, options.data);
+            image.enable_verity(digest, &Monitor::new(&report))
         })
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::Image;
 use crate::digest::{Digest, FsVerity};
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::verity;
 
 /// What an image must be.
@@ -39,23 +40,18 @@ impl Image {
     ///
     /// By its fs-verity digest, the metadata and each data blob must have those that are listed,
     /// too: the kernel's where it has them, else they are computed, for which all is read.
-    pub fn check_pin(&self, pin: &Pin) -> Result<()> {
+    pub fn check_pin(&self, pin: &Pin, monitor: &Monitor<'_>) -> Result<()> {
         let Pin::Verity(expected) = pin else {
             return self.check_digest(pin);
         };
-        self.each_blob(Some(*expected), |file, digest, expected| {
+        self.each_blob(Some(*expected), monitor, |blob, file, report| {
+            let path = || self.layout.blob_path(&blob.digest);
             let found = match verity::measure(file) {
                 Ok(Some(found)) => found,
-                Ok(None) => self.compute(file, digest)?,
-                Err(error) => {
-                    return Err(Error::io(
-                        "measure the blob",
-                        self.layout.blob_path(digest),
-                        error,
-                    ));
-                }
+                Ok(None) => self.compute(&blob.digest, file, report)?,
+                Err(error) => return Err(Error::io("measure the blob", path(), error)),
             };
-            self.compare(digest, found, expected)
+            self.compare(blob, found)
         })
     }
 
@@ -63,9 +59,9 @@ impl Image {
     /// are those that are listed, and the manifest's the given one.
     ///
     /// Fails if the file system has no fs-verity.
-    pub fn enable_verity(&self, manifest: Option<[u8; 32]>) -> Result<()> {
-        self.each_blob(manifest, |file, digest, expected| {
-            let path = self.layout.blob_path(digest);
+    pub fn enable_verity(&self, manifest: Option<[u8; 32]>, monitor: &Monitor<'_>) -> Result<()> {
+        self.each_blob(manifest, monitor, |blob, file, _| {
+            let path = self.layout.blob_path(&blob.digest);
             verity::enable(file).map_err(|error| match verity::is_unknown(&error) {
                 true => Error::new(
                     ErrorKind::Unsupported,
@@ -79,7 +75,7 @@ impl Image {
                 false => Error::io("enable fs-verity for", &path, error),
             })?;
             match verity::measure(file) {
-                Ok(Some(found)) => self.compare(digest, found, expected),
+                Ok(Some(found)) => self.compare(blob, found),
                 Ok(None) => Err(Error::corrupt(format!(
                     "fs-verity is enabled for '{}' in another way than images have it",
                     path.display()
@@ -103,42 +99,71 @@ impl Image {
         }
     }
 
-    /// Calls `work` with each blob, its name, and the digest that it must have, if that is known.
+    /// Calls `work` with each blob, and the digest that it must have if that is known, and tells
+    /// how many bytes are behind it.
     fn each_blob(
         &self,
         manifest: Option<[u8; 32]>,
-        work: impl Fn(&File, &Digest, Option<[u8; 32]>) -> Result<()>,
+        monitor: &Monitor<'_>,
+        work: impl Fn(&ListedBlob, &File, &mut dyn FnMut(u64) -> Result<()>) -> Result<()>,
     ) -> Result<()> {
-        let open = |digest: &Digest, expected| {
-            let (file, _) = self.layout.open_blob(digest)?;
-            work(&file, digest, expected)
-        };
-        open(&self.manifest.descriptor.digest, manifest)?;
-        let rootfs = &self.manifest.rootfs.digest;
-        let listed = self.manifest.rootfs_verity.as_deref().and_then(Digest::from_hex);
-        let listed = listed.ok_or_else(|| {
-            Error::corrupt(format!("the manifest lists no fs-verity digest of the rootfs {rootfs}"))
-        })?;
-        open(rootfs, Some(listed.0))?;
-        for blob in &self.rootfs.blobs {
-            let listed = self.rootfs.verity.get(&blob.digest).ok_or_else(|| {
-                Error::corrupt(format!(
-                    "the metadata lists no fs-verity digest of the data blob {}",
-                    blob.digest
-                ))
-            })?;
-            open(&blob.digest, Some(*listed))?;
+        let listed = self.listed(manifest)?;
+        let sizes = listed.iter().map(|blob| Ok(self.layout.open_blob(&blob.digest)?.1));
+        let total = sizes.sum::<Result<u64>>()?;
+        let mut behind = 0;
+        for blob in &listed {
+            let (file, size) = self.layout.open_blob(&blob.digest)?;
+            let mut report = |within: u64| {
+                let done = (behind + within).min(total);
+                monitor.report(Progress { stage: Stage::Check, done, total })
+            };
+            work(blob, &file, &mut report)?;
+            report(size)?;
+            behind += size;
         }
         Ok(())
     }
 
-    fn compute(&self, mut file: &File, digest: &Digest) -> Result<[u8; 32]> {
+    /// All blobs but the configuration, with the fs-verity digests that are listed.
+    fn listed(&self, manifest: Option<[u8; 32]>) -> Result<Vec<ListedBlob>> {
+        let rootfs = self.manifest.rootfs.digest;
+        let expected = self.manifest.rootfs_verity.as_deref().and_then(Digest::from_hex);
+        let expected = expected.ok_or_else(|| {
+            Error::corrupt(format!("the manifest lists no fs-verity digest of the rootfs {rootfs}"))
+        })?;
+        let mut listed = vec![
+            ListedBlob { digest: self.manifest.descriptor.digest, verity: manifest },
+            ListedBlob { digest: rootfs, verity: Some(expected.0) },
+        ];
+        for blob in &self.rootfs.blobs {
+            let digest = blob.digest;
+            let expected = self.rootfs.verity.get(&digest).ok_or_else(|| {
+                Error::corrupt(format!(
+                    "the metadata lists no fs-verity digest of the data blob {digest}"
+                ))
+            })?;
+            listed.push(ListedBlob { digest, verity: Some(*expected) });
+        }
+        Ok(listed)
+    }
+
+    fn compute(
+        &self,
+        digest: &Digest,
+        mut file: &File,
+        report: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<[u8; 32]> {
         let mut verity = FsVerity::default();
         let mut buffer = vec![0; 256 * 1024];
+        let mut done = 0;
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => return Ok(verity.finish()),
-                Ok(length) => verity.update(&buffer[..length]),
+                Ok(length) => {
+                    verity.update(&buffer[..length]);
+                    done += length as u64;
+                    report(done)?;
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     return Err(Error::io("read the blob", self.layout.blob_path(digest), error));
@@ -147,8 +172,9 @@ impl Image {
         }
     }
 
-    fn compare(&self, digest: &Digest, found: [u8; 32], expected: Option<[u8; 32]>) -> Result<()> {
-        match expected {
+    fn compare(&self, blob: &ListedBlob, found: [u8; 32]) -> Result<()> {
+        let ListedBlob { digest, verity } = blob;
+        match *verity {
             Some(expected) if expected != found => Err(Error::corrupt(format!(
                 "the blob {digest} has the fs-verity digest {}, and must have {}",
                 hex::encode(found),
@@ -158,6 +184,12 @@ impl Image {
             _ => Ok(()),
         }
     }
+}
+
+/// A blob, and the fs-verity digest that it must have, if that is known.
+struct ListedBlob {
+    digest: Digest,
+    verity: Option<[u8; 32]>,
 }
 
 #[cfg(test)]

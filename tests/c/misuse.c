@@ -448,17 +448,19 @@ static void mounts(const puzzlefs_image *image)
 
 static void digests(const puzzlefs_image *image)
 {
+    puzzlefs_check_options bad = { .size = 1 };
     static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
     const char *digest;
 
     SUCCEED(puzzlefs_image_digest(image, &digest, &error));
-    SUCCEED(puzzlefs_image_check(image, digest, &error));
-    FAIL(INVALID, "'image' is NULL", puzzlefs_image_check(NULL, digest, &error));
-    FAIL(INVALID, "'digest' is NULL", puzzlefs_image_check(image, NULL, &error));
-    FAIL(INVALID, "neither a digest", puzzlefs_image_check(image, "x", &error));
-    FAIL(PUZZLEFS_ERR_CORRUPT, "must have", puzzlefs_image_check(image, zeros, &error));
-    FAIL(INVALID, "'image' is NULL", puzzlefs_image_enable_verity(NULL, NULL, &error));
-    FAIL(INVALID, "no fs-verity digest", puzzlefs_image_enable_verity(image, digest, &error));
+    SUCCEED(puzzlefs_image_check(image, digest, NULL, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_check(NULL, digest, NULL, &error));
+    FAIL(INVALID, "'digest' is NULL", puzzlefs_image_check(image, NULL, NULL, &error));
+    FAIL(INVALID, "'options.size'", puzzlefs_image_check(image, digest, &bad, &error));
+    FAIL(INVALID, "neither a digest", puzzlefs_image_check(image, "x", NULL, &error));
+    FAIL(PUZZLEFS_ERR_CORRUPT, "must have", puzzlefs_image_check(image, zeros, NULL, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_enable_verity(NULL, NULL, NULL, &error));
+    FAIL(INVALID, "no fs-verity digest", puzzlefs_image_enable_verity(image, digest, NULL, &error));
 }
 
 /* What is no such handle is told, as far as it can be. */

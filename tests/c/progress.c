@@ -87,6 +87,28 @@ static void fsck(const char *layout)
     CHECK(report == NULL && some.after_stop == 0);
 }
 
+/* By an fs-verity digest, all is read. */
+static void check(const char *rootfs, const char *v1)
+{
+    struct watch all = { 0 };
+    puzzlefs_check_options options = { .size = sizeof(options), .progress = watch, .data = &all };
+    puzzlefs_build_result result = { .size = sizeof(result) };
+    puzzlefs_image *image;
+
+    SUCCEED(puzzlefs_build(rootfs, v1, NULL, &result, &error));
+    SUCCEED(puzzlefs_image_open(v1, NULL, &image, &error));
+    SUCCEED(puzzlefs_image_check(image, result.verity, &options, &error));
+    CHECK(all.stages == 1U << PUZZLEFS_STAGE_CHECK && all.calls >= 3);
+    for (uint64_t stop_at = 1; stop_at <= all.calls; stop_at++) {
+        struct watch some = { .stop_at = stop_at };
+
+        options.data = &some;
+        FAIL(PUZZLEFS_ERR_CANCELLED, "cancelled", puzzlefs_image_check(image, result.verity, &options, &error));
+        CHECK(some.calls == stop_at);
+    }
+    puzzlefs_image_free(image);
+}
+
 int main(int argc, char **argv)
 {
     char v1[4096], cancelled[4096];
@@ -97,5 +119,6 @@ int main(int argc, char **argv)
     build(argv[1], v1, cancelled);
     extract(v1, argv[3]);
     fsck(argv[2]);
+    check(argv[1], v1);
     return 0;
 }

@@ -149,28 +149,43 @@ func Unmount(point string, flags uint64) error {
 	return result(status, failure)
 }
 
+// CheckOptions is puzzlefs_check_options.
+type CheckOptions struct {
+	Progress ProgressFunc
+}
+
+func (o *CheckOptions) c(args *arguments) C.puzzlefs_check_options {
+	return C.puzzlefs_check_options{
+		size:     C.sizeof_puzzlefs_check_options,
+		progress: progressFn,
+		data:     args.data(callbacks{progress: o.Progress}),
+	}
+}
+
 // ImageCheck is puzzlefs_image_check.
-func ImageCheck(image *Image, digest string) error {
+func ImageCheck(image *Image, digest string, options *CheckOptions) error {
 	var args arguments
 	defer args.release()
+	cOptions := options.c(&args)
 	cDigest := args.text(digest)
 	if args.err != nil {
 		return args.err
 	}
 	var failure *C.puzzlefs_error
-	status := C.puzzlefs_image_check(image.c(), cDigest, &failure)
+	status := C.puzzlefs_image_check(image.c(), cDigest, &cOptions, &failure)
 	return result(status, failure)
 }
 
 // ImageEnableVerity is puzzlefs_image_enable_verity.
-func ImageEnableVerity(image *Image, digest string) error {
+func ImageEnableVerity(image *Image, digest string, options *CheckOptions) error {
 	var args arguments
 	defer args.release()
+	cOptions := options.c(&args)
 	cDigest := args.optional(digest)
 	if args.err != nil {
 		return args.err
 	}
 	var failure *C.puzzlefs_error
-	status := C.puzzlefs_image_enable_verity(image.c(), cDigest, &failure)
+	status := C.puzzlefs_image_enable_verity(image.c(), cDigest, &cOptions, &failure)
 	return result(status, failure)
 }

@@ -1,6 +1,6 @@
 //! The command line.
 
-// tools/pages.rs has this module elsewhere in its tree.
+// tools/pages has this module elsewhere in its tree.
 #[path = "examples.rs"]
 pub mod examples;
 
@@ -538,6 +538,9 @@ pub struct EnableFsVerity {
     pub image: Image,
     /// The fs-verity digest that the image's manifest must have.
     pub digest: Option<String>,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// What mount(8) calls mount.puzzlefs with.

@@ -12,13 +12,14 @@ use std::sync::mpsc::{Sender, channel};
 
 use puzzlefs::image::{OpenOptions, Pin};
 use puzzlefs::mount::{Mount, MountOptions, Writable, mount};
+use puzzlefs::progress::Monitor;
 use puzzlefs::{Error, ErrorKind, image};
 use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 
 use crate::args;
 use crate::logger::Logger;
 use crate::look;
-use crate::output::Failure;
+use crate::output::{Bar, Failure};
 
 const HELPER: &str = "mount.puzzlefs";
 
@@ -74,7 +75,9 @@ pub fn enable_fs_verity(args: args::EnableFsVerity) -> Result<ExitCode, Failure>
             return Err(invalid("expected an fs-verity digest, 64 digits of 0-9a-f").into());
         }
     };
-    look::open(&args.image, false)?.enable_verity(digest)?;
+    let bar = Bar::new(args.quiet);
+    let report = |progress| bar.show(progress);
+    look::open(&args.image, false)?.enable_verity(digest, &Monitor::new(&report))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -308,7 +311,7 @@ fn begin(
     let options = OpenOptions { platform: args.image.platform.clone(), verify: wanted.verify };
     let image = Arc::new(image::Image::open(&args.image.reference, &options)?);
     if let Some(pin) = &wanted.pin {
-        image.check_pin(pin)?;
+        image.check_pin(pin, &Monitor::silent())?;
     }
     let mut signals = signal_hook::iterator::Signals::new(TERM_SIGNALS.iter().chain([&SIGHUP]))
         .map_err(|error| Error::io("catch signals for", &args.mountpoint, error))?;

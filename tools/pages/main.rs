@@ -1,11 +1,12 @@
 //! Writes the manual pages and the shell completions of the `puzzlefs` command, from the texts of
-//! its own parser:  cargo run --example pages DIR
+//! its own parser, and the library's page from its header:  cargo run --example pages DIR
 //!
-//! Makes DIR/man1/*.1 and DIR/completions/{puzzlefs.bash,_puzzlefs,puzzlefs.fish}.
+//! Makes DIR/man1/*.1, DIR/man3/libpuzzlefs.3 and DIR/completions/{puzzlefs.bash,_puzzlefs,puzzlefs.fish}.
 
-#[path = "../src/bin/puzzlefs/args.rs"]
+#[path = "../../src/bin/puzzlefs/args.rs"]
 #[allow(dead_code, reason = "only the parser is of interest here, not what it parsed")]
 mod args;
+mod library;
 
 use std::fs;
 use std::io::{self, Write};
@@ -22,14 +23,16 @@ fn main() -> io::Result<()> {
         return Err(io::Error::other("usage: pages DIR"));
     };
     let dir = Path::new(&dir);
-    let [man, completions] = ["man1", "completions"].map(|name| dir.join(name));
-    for folder in [&man, &completions] {
+    let [man, library, completions] = ["man1", "man3", "completions"].map(|name| dir.join(name));
+    for folder in [&man, &library, &completions] {
         fs::create_dir_all(folder)?;
     }
     // Not the page of `help`.
     let mut command = args::Args::command().disable_help_subcommand(true);
     command.build();
-    let source = format!("puzzlefs {}", command.get_version().unwrap_or_default());
+    let version = command.get_version().unwrap_or_default();
+    let source = format!("puzzlefs {version}");
+    library::render(&mut fs::File::create(library.join("libpuzzlefs.3"))?, version)?;
     for command in std::iter::once(&command).chain(command.get_subcommands()) {
         let page = Man::new(command.clone()).source(&source);
         fs::write(man.join(page.get_filename()), render(&page, command)?)?;
