@@ -45,7 +45,7 @@ SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
 SCRIPTS := .ci/run tools/demo tools/rootfs tools/setup $(wildcard tests/c/*.sh)
-GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
+GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,go-bindings/* examples/* examples/*/* tests/*))))
 
 .DELETE_ON_ERROR:
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-demo lint bench \

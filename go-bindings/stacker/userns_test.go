@@ -1,0 +1,3 @@
+package stacker_test
+
+func inUserNamespace() bool { return false }
