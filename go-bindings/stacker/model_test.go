@@ -415,7 +415,8 @@ func (m *model) copyBase(base, name, layerType string) {
 	isPuzzlefs := stacker.IsImage(m.lookup(base))
 	switch {
 	case isPuzzlefs == (layerType == puzzlefsType):
-		command(m.t, "skopeo", "copy", "--quiet", "oci:"+m.cache+":"+base, "oci:"+m.output.OCIDir+":"+layerName(layerType, name))
+		command(m.t, "skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers",
+			"oci:"+m.cache+":"+base, "oci:"+m.output.OCIDir+":"+layerName(layerType, name))
 	case layerType == puzzlefsType:
 		check(m.t, m.output.Convert(context.Background(), m.cache, base, name))
 	default:

@@ -136,10 +136,11 @@ func describe(t *testing.T, root string) []string {
 			line += fmt.Sprintf(" %#x", stat.Rdev)
 		}
 		if stat.Nlink > 1 && !info.IsDir() {
-			if first[stat.Ino] == "" {
+			if other, ok := first[stat.Ino]; ok {
+				line += " link of " + other
+			} else {
 				first[stat.Ino] = name
 			}
-			line += " link of " + first[stat.Ino]
 		}
 		for _, attribute := range attributes(t, path) {
 			line += " " + attribute
@@ -185,4 +186,9 @@ func compare(t *testing.T, what string, got, want []string) {
 func TestMain(m *testing.M) {
 	log.SetLevel(log.ErrorLevel)
 	os.Exit(m.Run())
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
