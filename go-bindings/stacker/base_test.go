@@ -2,6 +2,8 @@ package stacker_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -22,6 +24,11 @@ func makeCache(t *testing.T) (layout string) {
 	m := newModel(t, &epoch, tarType, puzzlefsType)
 	m.build(fiveSteps(t)...)
 	m.build(recipe{name: "nothing"})
+	foreign, _ := m.read("tool")
+	for i := range foreign.Layers {
+		foreign.Layers[i].MediaType = foreignMediaType
+	}
+	m.tag("tool-foreign", m.put(ispec.MediaTypeImageManifest, foreign))
 	return m.output.OCIDir
 }
 
@@ -34,7 +41,7 @@ func TestBases(t *testing.T) {
 		"tar":      {tarType},
 		"both":     {tarType, puzzlefsType},
 	}
-	for _, base := range []string{"app", "app-puzzlefs", "nothing", "nothing-puzzlefs"} {
+	for _, base := range []string{"app", "app-puzzlefs", "tool-foreign", "nothing", "nothing-puzzlefs"} {
 		for _, name := range slices.Sorted(maps.Keys(layerTypes)) {
 			t.Run(base+" to "+name, func(t *testing.T) {
 				m := newModel(t, nil, layerTypes[name]...)
@@ -158,6 +165,7 @@ func TestLookup(t *testing.T) {
 	}{
 		{"app", false, 5},
 		{"app-puzzlefs", true, 1},
+		{"tool-foreign", false, 3},
 		{"nothing", false, 0},
 		{"nothing-puzzlefs", false, 0},
 	}
@@ -167,8 +175,8 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%s: %+v", c.tag, manifest)
 		}
 	}
-	if _, err := stacker.Lookup(context.Background(), oci, "none"); err == nil {
-		t.Error("a tag that is not there: no error")
+	if _, err := stacker.Lookup(context.Background(), oci, "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a tag that is not there: %v", err)
 	}
 }
 
@@ -197,5 +205,29 @@ func TestFitHistory(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// TestConvert carries on what a base image says of itself, of whatever type it is.
+func TestConvert(t *testing.T) {
+	cache := makeCache(t)
+	for _, base := range []string{"tool", "tool-foreign"} {
+		m := newModel(t, nil, puzzlefsType)
+		m.cache = cache
+		m.unpack(m.lookup(base))
+		check(t, m.output.Convert(context.Background(), cache, base, "app"))
+
+		oci := must(umoci.OpenLayout(cache))
+		from := &model{t: t, oci: oci}
+		wantManifest, want := from.read(base)
+		gotManifest, got := m.read("app-puzzlefs")
+		check(t, oci.Close())
+
+		want.History = append(want.History, ispec.History{
+			Created: got.Created, CreatedBy: "stacker conversion of " + base, EmptyLayer: true,
+		})
+		stacker.FitHistory(want.History, len(gotManifest.Layers))
+		compareJSON(t, base+": the configuration", got, want)
+		compareJSON(t, base+": the annotations", gotManifest.Annotations, wantManifest.Annotations)
 	}
 }

@@ -61,7 +61,7 @@ func (i *Image) Add(ctx context.Context, upperdir string, history ispec.History)
 // image that another image was built on before, or of an overlay_dir. The new step's folder becomes a
 // link to that one.
 func (i *Image) AddExisting(ctx context.Context, layer ispec.Descriptor, history ispec.History) (ispec.Descriptor, error) {
-	step, err := i.delta(ctx, filepath.Join(i.output.folder(layer), "overlay"), history)
+	step, err := i.addFolder(ctx, layer, history)
 	if err != nil {
 		return ispec.Descriptor{}, err
 	}
@@ -87,6 +87,11 @@ func (i *Image) Config(ctx context.Context) (ispec.Image, error) {
 		return ispec.Image{}, err
 	}
 	return read[ispec.Image](ctx, i.oci, manifest.Config)
+}
+
+// addFolder adds the step whose changes are in the folder of a layer.
+func (i *Image) addFolder(ctx context.Context, layer ispec.Descriptor, history ispec.History) (ispec.Descriptor, error) {
+	return i.delta(ctx, filepath.Join(i.output.folder(layer), "overlay"), history)
 }
 
 // delta adds the step that left an upperdir.

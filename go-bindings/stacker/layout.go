@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,7 +17,10 @@ func find(ctx context.Context, oci casext.Engine, tag string) (digest.Digest, is
 	if err != nil {
 		return "", ispec.Manifest{}, fmt.Errorf("look for the tag %s: %w", tag, err)
 	}
-	if len(paths) != 1 {
+	if len(paths) == 0 {
+		return "", ispec.Manifest{}, fmt.Errorf("look for the tag %s: %w", tag, fs.ErrNotExist)
+	}
+	if len(paths) > 1 {
 		return "", ispec.Manifest{}, fmt.Errorf("look for the tag %s: %d images have it", tag, len(paths))
 	}
 	descriptor := paths[0].Descriptor()

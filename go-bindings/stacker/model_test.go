@@ -26,11 +26,27 @@ import (
 	"github.com/project-machine/libpuzzlefs/go-bindings/stacker"
 )
 
-// The layer types of the model.
+// The layer types of the model. The foreign one, of which only base images are, has layers that nobody
+// but stacker can unpack, such as squashfs.
 const (
 	tarType      = "tar"
 	puzzlefsType = stacker.LayerType
+	foreignType  = "foreign"
+
+	foreignMediaType = "application/vnd.stacker.image.layer.foreign+gzip"
 )
+
+// layerTypeOf is the layer type of an image.
+func layerTypeOf(manifest ispec.Manifest) string {
+	switch {
+	case stacker.IsImage(manifest):
+		return puzzlefsType
+	case len(manifest.Layers) > 0 && manifest.Layers[0].MediaType == foreignMediaType:
+		return foreignType
+	default:
+		return tarType
+	}
+}
 
 // recipe is what a stacker.yaml has for an image.
 type recipe struct {
@@ -171,11 +187,7 @@ func (m *model) setUp(r recipe) overlayMetadata {
 	case r.oci != "":
 		manifest := m.lookup(r.oci)
 		m.unpack(manifest)
-		layerType := tarType
-		if stacker.IsImage(manifest) {
-			layerType = puzzlefsType
-		}
-		ovl.manifests[layerType] = manifest
+		ovl.manifests[layerTypeOf(manifest)] = manifest
 	case r.tar != "":
 		archive := layer.GenerateInsertLayer(r.tar, "/", false, nil)
 		defer archive.Close()
@@ -412,9 +424,8 @@ func (m *model) begin(name, layerType string) output {
 // copyBase makes a base image of the cache that of name.
 func (m *model) copyBase(base, name, layerType string) {
 	m.t.Helper()
-	isPuzzlefs := stacker.IsImage(m.lookup(base))
 	switch {
-	case isPuzzlefs == (layerType == puzzlefsType):
+	case layerType == layerTypeOf(m.lookup(base)):
 		command(m.t, "skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers",
 			"oci:"+m.cache+":"+base, "oci:"+m.output.OCIDir+":"+layerName(layerType, name))
 	case layerType == puzzlefsType:
@@ -545,7 +556,7 @@ func unpackTar(t *testing.T, layout string, l ispec.Descriptor, dir string) {
 	oci := must(umoci.OpenLayout(layout))
 	defer oci.Close()
 	var content io.ReadCloser = must(oci.GetVerifiedBlob(context.Background(), l))
-	if l.MediaType == ispec.MediaTypeImageLayerGzip {
+	if strings.HasSuffix(l.MediaType, "+gzip") {
 		content = must(gzip.NewReader(content))
 	}
 	format := layer.OverlayfsRootfs{UserXattr: true}

@@ -1,7 +1,6 @@
 package stacker
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -31,21 +30,6 @@ type Output struct {
 func (o *Output) TakeOver(parent, name string) error {
 	if err := puzzlefs.Tag(o.reference(parent), LayerName(name)); err != nil {
 		return fmt.Errorf("take the image of %s over for %s: %w", parent, name, err)
-	}
-	return nil
-}
-
-// Convert makes the image of name from a base image of tar layers, the tag of the layout cache.
-// Nothing is unpacked. Its configuration, annotations and history are carried on; the history gets
-// one more entry, which tells of the conversion.
-func (o *Output) Convert(ctx context.Context, cache, tag, name string) error {
-	options := o.Options
-	options.CreatedBy = "stacker conversion of " + tag
-	if o.SourceDateEpoch != nil {
-		options.Created = *o.SourceDateEpoch
-	}
-	if _, err := puzzlefs.Convert(ctx, cache+":"+tag, o.reference(name), &options); err != nil {
-		return fmt.Errorf("convert the base image %s for %s: %w", tag, name, err)
 	}
 	return nil
 }
