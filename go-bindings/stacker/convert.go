@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -109,7 +108,8 @@ func convertedBy(tag string) string {
 }
 
 // put makes the image of name one of this manifest and this configuration.
-func (o *Output) put(ctx context.Context, oci casext.Engine, name string, manifest ispec.Manifest, config ispec.Image) (err error) {
+func (o *Output) put(ctx context.Context, oci casext.Engine, name string, manifest ispec.Manifest, config ispec.Image) error {
+	var err error
 	manifest.Config, err = putDocument(ctx, oci, ispec.MediaTypeImageConfig, config)
 	if err != nil {
 		return err
@@ -118,12 +118,9 @@ func (o *Output) put(ctx context.Context, oci casext.Engine, name string, manife
 	if err != nil {
 		return err
 	}
-	index, err := lockFolder(ctx, o.OCIDir, syscall.LOCK_EX)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, index.Close()) }()
-	return oci.UpdateReference(ctx, LayerName(name), image)
+	return UpdateIndex(ctx, o.OCIDir, func() error {
+		return oci.UpdateReference(ctx, LayerName(name), image)
+	})
 }
 
 func putDocument(ctx context.Context, oci casext.Engine, mediaType string, document any) (ispec.Descriptor, error) {

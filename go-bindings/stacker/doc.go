@@ -32,7 +32,8 @@
 // Base images are looked up by [Lookup], and [Unpacker] fills their folders. Configuration and
 // annotations are changed by umoci's Mutator, as of any other image.
 //
-// A stacker that has a layout for itself needs no lock. One that shares it takes a [Lock].
+// A stacker that has a layout for itself needs no lock. One that shares it takes a [Lock], and changes
+// tags in [UpdateIndex].
 //
 // The errors of steps begin with what their history entries say. Functions that take a
 // [context.Context] stop soon after it ends. The package needs libpuzzlefs, and is linked with it as

@@ -34,18 +34,6 @@ func LockLayout(ctx context.Context, ociDir string) (*Lock, error) {
 	return &Lock{ociDir: ociDir, blobs: blobs}, nil
 }
 
-// Update calls a function that changes the layout's index.json, such as one that sets a tag, while
-// nobody else changes it. The function must not call any of this package or of libpuzzlefs that does
-// so: they wait for the same lock.
-func (l *Lock) Update(ctx context.Context, change func() error) (err error) {
-	layout, err := lockFolder(ctx, l.ociDir, syscall.LOCK_EX)
-	if err != nil {
-		return fmt.Errorf("lock the index of %s: %w", l.ociDir, err)
-	}
-	defer func() { err = errors.Join(err, layout.Close()) }()
-	return change()
-}
-
 // Collect calls a function that deletes the blobs to which no tag refers, such as GC of umoci's
 // engine, if nobody else holds a lock, and tells whether it did. Else the blobs stay for whoever is
 // the last to collect. The caller relies on none of them any more.
@@ -64,6 +52,18 @@ func (l *Lock) Collect(ctx context.Context, collect func(context.Context) error)
 // Close gives the lock up.
 func (l *Lock) Close() error {
 	return l.blobs.Close()
+}
+
+// UpdateIndex calls a function that changes the index.json of a layout, such as one that sets a tag,
+// while nobody else changes it. The function must not call any of this package or of libpuzzlefs that
+// does so: they wait for the same lock.
+func UpdateIndex(ctx context.Context, ociDir string, change func() error) (err error) {
+	layout, err := lockFolder(ctx, ociDir, syscall.LOCK_EX)
+	if err != nil {
+		return fmt.Errorf("lock the index of %s: %w", ociDir, err)
+	}
+	defer func() { err = errors.Join(err, layout.Close()) }()
+	return change()
 }
 
 // lockFolder locks a folder until the file is closed.

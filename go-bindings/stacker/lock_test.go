@@ -99,13 +99,11 @@ func TestCollect(t *testing.T) {
 	check(t, lock.Close())
 }
 
-// TestUpdate has many that set tags at once, by umoci and by libpuzzlefs: none is lost.
-func TestUpdate(t *testing.T) {
+// TestUpdateIndex has many that set tags at once, by umoci and by libpuzzlefs: none is lost.
+func TestUpdateIndex(t *testing.T) {
 	layout, _ := makeLayout(t)
 	ctx := context.Background()
 	must(puzzlefs.Build(ctx, makeTree(t), layout+":v1", nil))
-	lock := must(stacker.LockLayout(ctx, layout))
-	defer lock.Close()
 	const each = 20
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -120,7 +118,7 @@ func TestUpdate(t *testing.T) {
 		defer oci.Close()
 		image := must(oci.ResolveReference(ctx, "v1"))[0].Descriptor()
 		for i := range each {
-			err := lock.Update(ctx, func() error {
+			err := stacker.UpdateIndex(ctx, layout, func() error {
 				return oci.UpdateReference(ctx, fmt.Sprintf("theirs-%d", i), image)
 			})
 			if err != nil {
@@ -132,23 +130,21 @@ func TestUpdate(t *testing.T) {
 	if tags := must(puzzlefs.Tags(layout)); len(tags) != 1+2*each {
 		t.Errorf("there are %d tags", len(tags))
 	}
-	failed := errors.New("failed")
-	if err := lock.Update(ctx, func() error { return failed }); !errors.Is(err, failed) {
-		t.Errorf("a change that fails: %v", err)
-	}
 }
 
-// TestLockCancelled does not wait for ever.
-func TestLockCancelled(t *testing.T) {
+func TestUpdateIndexErrors(t *testing.T) {
 	layout, _ := makeLayout(t)
-	lock := must(stacker.LockLayout(context.Background(), layout))
-	defer lock.Close()
+	failed := errors.New("failed")
+	if err := stacker.UpdateIndex(context.Background(), layout, func() error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("a change that fails: %v", err)
+	}
+	// Nobody waits for ever.
 	ctx, cancel := context.WithCancel(context.Background())
-	check(t, lock.Update(ctx, func() error {
-		cancel()
-		err := must(stacker.LockLayout(context.Background(), layout)).Update(ctx, func() error { return nil })
+	cancel()
+	check(t, stacker.UpdateIndex(context.Background(), layout, func() error {
+		err := stacker.UpdateIndex(ctx, layout, func() error { return nil })
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("it returned %v", err)
+			t.Errorf("it waited, and returned %v", err)
 		}
 		return nil
 	}))
