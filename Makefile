@@ -49,7 +49,7 @@ SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
 SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/readme/*.sh)
-GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,examples/* examples/*/* tests/*))))
+GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,go-bindings/* examples/* examples/*/* tests/* tests/*/*))))
 
 .DELETE_ON_ERROR:
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-abi test-readme test-demo \

@@ -18,6 +18,7 @@ use crate::fault;
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::dirs::{self, Dirs};
+use crate::sys::namespace::in_user_namespace;
 use crate::sys::remove::remove_content;
 use crate::sys::thread;
 use crate::sys::xattr::Place;
@@ -81,7 +82,7 @@ pub fn extract(
     let threads = thread::threads(options.threads)?;
     image.check_blobs()?;
     let target = Target::make(target)?;
-    let report = Extraction::new(image, target.path, options).run(threads, monitor)?;
+    let report = Extraction::new(image, target.path, options)?.run(threads, monitor)?;
     target.keep();
     Ok(report)
 }
@@ -167,15 +168,16 @@ impl Folders<'_> {
 }
 
 impl<'a> Extraction<'a> {
-    fn new(image: &'a Image, target: &'a Path, options: &ExtractOptions) -> Self {
-        Extraction {
+    fn new(image: &'a Image, target: &'a Path, options: &ExtractOptions) -> Result<Self> {
+        let privileged = rustix::process::geteuid().is_root() && !in_user_namespace()?;
+        Ok(Extraction {
             image,
             target,
             same_owner: options.same_owner,
-            privileged: rustix::process::geteuid().is_root(),
+            privileged,
             locations: image.tree().locations(),
             lost: Mutex::new(Vec::new()),
-        }
+        })
     }
 
     fn tree(&self) -> &'a Tree<Box<[Extent]>> {
@@ -448,7 +450,9 @@ impl<'a> Extraction<'a> {
     /// Whether an attribute could not be set for want of privileges.
     fn cannot_set(&self, key: &[u8], error: &std::io::Error) -> bool {
         let code = error.raw_os_error().map(Errno::from_raw_os_error);
-        let refused = matches!(code, Some(Errno::PERM | Errno::ACCESS | Errno::NOTSUP));
+        // EINVAL: an ACL that tells of somebody whom a user namespace does not map.
+        let refused =
+            matches!(code, Some(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::INVAL));
         refused && !self.privileged && !key.starts_with(b"user.")
     }
 

@@ -361,9 +361,16 @@ fn looking_into_an_image() {
     assert_eq!(inspected["manifest"]["digest"], layout.digest("v1"));
 }
 
-/// Who is not root gets what is possible, and is told the rest.
+/// Who is not root gets what is possible, and is told the rest; so does the root of a user namespace.
 #[test]
 fn extracting_as_an_ordinary_user() {
+    let everything = ["owner of ", "device of ", "security.capability of ", "trusted."];
+    extract_as_an_ordinary_user(&[], &everything);
+    let capabilities_are_its_own = ["owner of ", "device of ", "trusted."];
+    extract_as_an_ordinary_user(&["unshare", "--map-root-user"], &capabilities_are_its_own);
+}
+
+fn extract_as_an_ordinary_user(wrapper: &[&str], lost: &[&str]) {
     let dir = temp_dir();
     let tree = mkdir(&dir.path().join("tree"));
     everything(&tree);
@@ -374,10 +381,10 @@ fn extracting_as_an_ordinary_user() {
     let program = dir.path().join("puzzlefs");
     fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(wrapper).arg(&program);
     command.arg("extract").arg(layout.image("v1")).arg(home.join("x"));
     let told = succeed(&mut command).errors();
-    for what in ["owner of ", "device of ", "security.capability of ", "trusted."] {
+    for what in lost {
         assert!(
             told.contains(&format!("not restored for want of privileges: {what}")),
             "{what}\n{told}"

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -274,11 +274,4 @@ pub fn raise_readahead(device: (u32, u32)) {
     if let Err(error) = std::fs::write(&path, KIB) {
         tracing::debug!("cannot write '{path}': {error}");
     }
-}
-
-/// Reads a small file of the system.
-pub fn read_to_string(path: &str) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -206,15 +206,8 @@ fn overlay(attributes: &Attributes) -> Result<OwnedFd> {
     for (feature, how) in [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")] {
         overlay.set(feature, how)?;
     }
-    if in_user_namespace()? {
+    if namespace::in_user_namespace()? {
         overlay.set_flag("userxattr")?;
     }
     overlay.mount(attributes.flags())
-}
-
-/// Whether this process is in another user namespace than the system's first.
-fn in_user_namespace() -> Result<bool> {
-    const MAP: &str = "/proc/self/uid_map";
-    let map = super::attach::read_to_string(MAP).map_err(|error| Error::io("read", MAP, error))?;
-    Ok(map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
 }

@@ -1,6 +1,16 @@
-//! Mount namespaces.
+//! Namespaces: of mounts, of users.
 
 use rustix::thread::UnshareFlags;
+
+use crate::error::{Error, Result};
+
+/// Whether this process is in another user namespace than the system's first. Its root has not all
+/// privileges.
+pub fn in_user_namespace() -> Result<bool> {
+    const MAP: &str = "/proc/self/uid_map";
+    let map = std::fs::read_to_string(MAP).map_err(|error| Error::io("read", MAP, error))?;
+    Ok(map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+}
 
 /// Gives the calling thread alone a mount namespace, a root and a working directory of its own.
 ///
