@@ -48,12 +48,12 @@ STATICCHECK := $(TARGET)/tools/staticcheck-0.8.2/staticcheck
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
-SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/readme/*.sh)
+SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,go-bindings/* examples/* examples/*/* tests/* tests/*/*))))
 
 .DELETE_ON_ERROR:
-.PHONY: all release pages packages deps demo test test-rust test-c test-go test-abi test-readme test-demo \
-	lint bench pictures install uninstall stage generate check-generated describe-abi clean help
+.PHONY: all release pages packages deps demo test test-rust test-c test-go test-abi test-install test-readme \
+	test-demo lint bench pictures install uninstall stage generate check-generated describe-abi clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
 
@@ -100,7 +100,7 @@ $(SMALL_TREE): | packages
 demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of a real root filesystem
 	PATH=$(RELEASE):$$PATH tools/demo $(SMALL_TREE) $(TARGET)/demo
 
-test: test-rust test-c test-go test-abi test-readme test-demo ## run all the tests
+test: test-rust test-c test-go test-abi test-install test-readme test-demo ## run all the tests
 
 test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference and other tools among them
 	PUZZLEFS_REFERENCE=$(REFERENCE) PUZZLEFS_ROOT=$(SMALL_TREE) cargo test --release --locked
@@ -123,6 +123,9 @@ test-go: packages stage $(SMALL_TREE) ## compile and run the Go tests and exampl
 
 test-abi: packages stage ## check that the C ABI is what the last release promised (doc/abi.md)
 	python3 tests/abi/run.py $(STAGE)
+
+test-install: packages release pages ## install, use and uninstall it, as users and as packagers do
+	tests/install/run.sh $(TARGET)/installed
 
 test-readme: packages stage ## run the examples of README.md
 	$(GO_STAGED) tests/readme/run.sh

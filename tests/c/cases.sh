@@ -10,6 +10,9 @@ grep -q '^[0-9]* inodes' log
 same "$(./list layout:v1 dir/text | sha256sum)" "$(sha256sum <../tree/dir/text)"
 same "$(./list layout:v1 | wc -l)" 13
 ./list layout:v1 | grep -q '^120777 .* link -> file$'
+same "$(./read-all layout:v1 8)" "$(find ../tree -type f -printf '%s\n' | awk '{sum += $1} END {print NR " files, " sum " bytes"}')"
+same "$(./read-all layout:none 2>&1 || echo "failed with $?")" "no image tagged 'none' in layout 'layout' (it has: v1)
+failed with 1"
 
 set -- --exclude '*.o' --exclude dir/sub --one-file-system --owner 12:34 --clamp-mtime=1000000000 \
     --architecture riscv64 --os plan9 --config ../config --annotation org.example.a=one=1 --annotation org.example.b=two \
