@@ -65,7 +65,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"build nothing", build(missing, name), []error{fs.ErrNotExist, syscall.ENOENT}, missing},
 		{"build a file", build(rootfs+"/file", name), []error{puzzlefs.ErrIO, syscall.ENOTDIR}, rootfs + "/file"},
-		{"build into a file", build(rootfs, rootfs+"/file:v1"), []error{fs.ErrExist, syscall.EEXIST}, rootfs + "/file"},
+		{"build into a file", build(rootfs, rootfs+"/file:v1"), []error{fs.ErrInvalid}, rootfs + "/file"},
 		{"build into itself", build(rootfs, rootfs+"/layout:v1"), []error{fs.ErrInvalid}, rootfs + "/layout"},
 		{"build what changes", build(changing, name), []error{puzzlefs.ErrChanged}, changing + "/file"},
 		{"a full disk", build(rootfs, full+"/layout:v1"), []error{puzzlefs.ErrNoSpace, syscall.ENOSPC}, full + "/layout"},

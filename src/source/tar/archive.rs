@@ -144,8 +144,14 @@ impl<R: Read> Archive<R> {
     fn skip_rest(&mut self) -> Result<()> {
         let mut skipped = [0; 16 * 1024];
         while self.read_data(&mut skipped)? > 0 {}
-        self.left = std::mem::take(&mut self.padding);
-        while self.read_data(&mut skipped)? > 0 {}
+        // Some archives end with the last file's data.
+        let mut padding = std::mem::take(&mut self.padding) as usize;
+        while padding > 0 {
+            match retry(|| self.input.read(&mut skipped[..padding]))? {
+                0 => break,
+                read => padding -= read,
+            }
+        }
         Ok(())
     }
 
