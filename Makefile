@@ -48,11 +48,11 @@ STATICCHECK := $(TARGET)/tools/staticcheck-0.8.2/staticcheck
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
-SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh)
+SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh tests/suite/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,go-bindings/* examples/* examples/*/* tests/* tests/*/*))))
 
 .DELETE_ON_ERROR:
-.PHONY: all release pages packages deps demo test test-rust test-c test-go test-abi test-install test-readme \
+.PHONY: all release pages packages deps demo test test-rust test-c test-go test-suite test-abi test-install test-readme \
 	test-demo lint bench pictures install uninstall stage generate check-generated describe-abi clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
@@ -100,7 +100,7 @@ $(SMALL_TREE): | packages
 demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of a real root filesystem
 	PATH=$(RELEASE):$$PATH tools/demo $(SMALL_TREE) $(TARGET)/demo
 
-test: test-rust test-c test-go test-abi test-install test-readme test-demo ## run all the tests
+test: test-rust test-c test-go test-suite test-abi test-install test-readme test-demo ## run all the tests
 
 test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference and other tools among them
 	PUZZLEFS_REFERENCE=$(REFERENCE) PUZZLEFS_ROOT=$(SMALL_TREE) cargo test --release --locked
@@ -120,6 +120,9 @@ test-go: packages stage $(SMALL_TREE) ## compile and run the Go tests and exampl
 		$(GO_STAGED) GOEXPERIMENT=cgocheck2 go test -count=1 -race ./...; \
 		echo "go test $(GO_STATIC) ./... ($$module)"; $(GO_STAGED) go test -count=1 $(GO_STATIC) ./...; \
 	done
+
+test-suite: packages stage ## run one suite on a tool in C, in Go and in Rust
+	$(GO_STAGED) tests/suite/run.sh
 
 test-abi: packages stage ## check that the C ABI is what the last release promised (doc/abi.md)
 	python3 tests/abi/run.py $(STAGE)

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Compiles the tool in each language against the installed library, and runs one suite on all of them.
+# `make test-suite` says where the library is, by PKG_CONFIG_PATH, LD_LIBRARY_PATH and PATH, and where cargo puts what
+# it builds, by CARGO_TARGET_DIR. Wants root.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+
+# shellcheck disable=SC2046  # a list of flags
+gcc -std=c99 -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Werror -o "$work/c" "$here/tool.c" \
+    $(pkg-config --cflags --libs puzzlefs)
+(cd "$here/go" && go build -o "$work/go" .)
+(cd "$here" && cargo build --quiet --release --locked --example suite-tool)
+cp "$CARGO_TARGET_DIR/release/examples/suite-tool" "$work/rust"
+
+for language in c go rust; do
+    echo "one suite, $language:"
+    TOOL=$work/$language bats "$here/suite.bats"
+done
