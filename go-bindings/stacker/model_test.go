@@ -21,6 +21,7 @@ import (
 	"github.com/opencontainers/umoci"
 	"github.com/opencontainers/umoci/mutate"
 	"github.com/opencontainers/umoci/oci/casext"
+	"github.com/opencontainers/umoci/oci/casext/blobcompress"
 	"github.com/opencontainers/umoci/oci/layer"
 
 	"github.com/project-machine/libpuzzlefs/go-bindings/stacker"
@@ -520,7 +521,7 @@ type tarOutput struct {
 func (o tarOutput) add(ctx context.Context, upperdir string, history ispec.History) (ispec.Descriptor, error) {
 	blob := o.m.archive(upperdir)
 	defer blob.Close()
-	return o.Add(ctx, ispec.MediaTypeImageLayer, blob, &history, mutate.GzipCompressor, nil)
+	return o.Add(ctx, ispec.MediaTypeImageLayer, blob, &history, blobcompress.Gzip, nil)
 }
 
 func (o tarOutput) addExisting(ctx context.Context, l ispec.Descriptor, history ispec.History, diffID digest.Digest) error {
