@@ -564,8 +564,9 @@ typedef struct puzzlefs_progress {
  * `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: it may be called from threads of the library, never from two at once, and not after
- * the function has returned that was given it. The work waits for it. It must return: no
- * `longjmp`, no C++ exception may leave it.
+ * the function has returned that was given it. The work waits for it, so it may be slow. It may
+ * call the library, but not `puzzlefs_gc` on a layout that the work writes to, which would wait for
+ * the work. It must return: no `longjmp`, no C++ exception may leave it.
  */
 typedef int (*puzzlefs_progress_fn)(const struct puzzlefs_progress *progress, void *data);
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -34,7 +35,9 @@ func TestUserNamespace(t *testing.T) {
 	must(puzzlefs.Build(context.Background(), makeTree(t), cache+":base", nil))
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: count}}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestReplay|TestBases|TestUnpack|TestLost|TestReproducible)$")
-	cmd.Env = append(os.Environ(), cacheVariable+"="+cache, "TMPDIR="+dir, "HOME="+dir)
+	cmd.Env = append(os.Environ(), cacheVariable+"="+cache, "TMPDIR="+dir, "HOME="+dir,
+		"LD_LIBRARY_PATH="+dir, "PATH="+dir+":"+os.Getenv("PATH"))
+	copyPrograms(t, dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:                 syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings:                ids,
@@ -44,6 +47,23 @@ func TestUserNamespace(t *testing.T) {
 	}
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// copyPrograms copies to a directory what a test program needs to run: where it is, the user may not
+// enter. A static program has loaded no library.
+func copyPrograms(t *testing.T, dir string) {
+	copyTo := func(name, from string) {
+		check(t, os.WriteFile(filepath.Join(dir, name), must(os.ReadFile(from)), 0o755))
+	}
+	copyTo("puzzlefs", must(exec.LookPath("puzzlefs")))
+	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/maps")))) {
+		fields := strings.Fields(line)
+		loaded := fields[len(fields)-1]
+		if strings.HasPrefix(filepath.Base(loaded), "libpuzzlefs.so.") {
+			copyTo("libpuzzlefs.so.0", loaded)
+			return
+		}
 	}
 }
 

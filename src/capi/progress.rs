@@ -64,8 +64,9 @@ pub struct puzzlefs_progress {
 /// `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: it may be called from threads of the library, never from two at once, and not after
-/// the function has returned that was given it. The work waits for it. It must return: no
-/// `longjmp`, no C++ exception may leave it.
+/// the function has returned that was given it. The work waits for it, so it may be slow. It may
+/// call the library, but not `puzzlefs_gc` on a layout that the work writes to, which would wait for
+/// the work. It must return: no `longjmp`, no C++ exception may leave it.
 pub type puzzlefs_progress_fn =
     Option<unsafe extern "C" fn(progress: *const puzzlefs_progress, data: *mut c_void) -> c_int>;
 

@@ -6,6 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <stdint.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -55,6 +56,40 @@ static void build(const char *rootfs, const char *v1, const char *v2)
     }
     SUCCEED(puzzlefs_image_open(v1, NULL, &image, &error));
     puzzlefs_image_free(image);
+}
+
+/* What a slow function needs that calls the library itself. */
+struct nested {
+    const char *image;
+    uint64_t calls;
+};
+
+static int call_back(const puzzlefs_progress *progress, void *data)
+{
+    const struct timespec while_others_wait = { .tv_nsec = 1000000 };
+    struct nested *nested = data;
+    puzzlefs_error *inner = NULL;
+    puzzlefs_image *image;
+    uint64_t ino;
+
+    CHECK(puzzlefs_image_open(nested->image, NULL, &image, &inner) == PUZZLEFS_OK);
+    CHECK(puzzlefs_image_lookup(image, "no/such/file", 0, &ino, &inner) == PUZZLEFS_ERR_NOT_FOUND);
+    puzzlefs_error_free(inner);
+    puzzlefs_image_free(image);
+    nanosleep(&while_others_wait, NULL);
+    nested->calls += progress->stage == PUZZLEFS_STAGE_STORE;
+    return 0;
+}
+
+static void nested(const char *rootfs, const char *v1)
+{
+    struct nested seen = { .image = v1 };
+    puzzlefs_build_options options = { .size = sizeof(options), .progress = call_back, .data = &seen };
+    puzzlefs_build_result alone = { .size = sizeof(alone) }, called = alone;
+
+    SUCCEED(puzzlefs_build(rootfs, v1, NULL, &alone, &error));
+    SUCCEED(puzzlefs_build(rootfs, v1, &options, &called, &error));
+    CHECK(seen.calls > 0 && strcmp(alone.digest, called.digest) == 0);
 }
 
 static void extract(const char *v1, const char *directory)
@@ -119,6 +154,7 @@ int main(int argc, char **argv)
     build(argv[1], v1, cancelled);
     extract(v1, argv[3]);
     fsck(argv[2]);
+    nested(argv[1], v1);
     check(argv[1], v1);
     return 0;
 }
