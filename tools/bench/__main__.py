@@ -4,6 +4,7 @@
   versions             ten versions of a distribution and of an application, as deltas and apart
   mounts               mounts beside squashfs, erofs, squashfuse and the reference
   convert              an ordinary image converted, and unpacked and built
+  stacker              the steps of a stacker build, beside its tar and squashfs layers
   steps                a thousand small deltas, and the delta of one file
 """
 
@@ -12,10 +13,17 @@ import sys
 import convert
 import images
 import mounts
+import stacker
 import steps
 import versions
 
-BENCHES = {"convert": convert.main, "mounts": mounts.main, "steps": steps.main, "versions": versions.main}
+BENCHES = {
+    "convert": convert.main,
+    "mounts": mounts.main,
+    "stacker": stacker.main,
+    "steps": steps.main,
+    "versions": versions.main,
+}
 
 
 def main() -> None:
