@@ -15,6 +15,10 @@ gcc -std=c99 -O1 -g -Wall -Wextra -Wpedantic -Wconversion -Werror -o "$work/c" "
 (cd "$here" && cargo build --quiet --release --locked --example suite-tool)
 cp "$CARGO_TARGET_DIR/release/examples/suite-tool" "$work/rust"
 
+# An ordinary user runs the tools too, who may not be able to enter the folder where the library is.
+cp "$(pkg-config --variable=libdir puzzlefs)/libpuzzlefs.so.0" "$work"
+export LD_LIBRARY_PATH="$work"
+
 for language in c go rust; do
     echo "one suite, $language:"
     TOOL=$work/$language bats "$here/suite.bats"
