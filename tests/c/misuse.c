@@ -97,6 +97,7 @@ static void build_options(void)
         { UNSUPPORTED, "unknown bits", { SIZED, .flags = PUZZLEFS_BUILD_SQUASH } },
         { UNSUPPORTED, "'options.reserved'", { SIZED, .reserved = 1 } },
         { INVALID, "not a JSON object", { SIZED, .config = (const uint8_t *)"[]!", .config_length = 2 } },
+        { INVALID, "not JSON", { SIZED, .config = (const uint8_t *)"{\0}", .config_length = 3 } },
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
