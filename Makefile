@@ -61,8 +61,8 @@ all: release ## build the library and the command-line tool (the same as `releas
 # function twice. rustc has a version script of its own, which names the functions and no versions.
 release: ## build the library and the command-line tool, optimised, in target/release
 	cargo build --release --locked
-	cargo rustc --release --locked --lib --crate-type staticlib
-	cargo rustc --release --locked --lib --crate-type cdylib -- --cfg symver \
+	cargo rustc --release --locked --lib --crate-type staticlib -- --cfg c_library
+	cargo rustc --release --locked --lib --crate-type cdylib -- --cfg c_library --cfg symver \
 		-C link-arg=-Wl,-soname,$(SONAME),--version-script=src/capi/symbol-versions,--undefined-version
 
 pages: ## write the manual pages and the shell completions, in target/pages

@@ -70,3 +70,4 @@ struct Readme;
 use format::metadata_capnp;
 
 pub use error::{Error, ErrorKind, Result};
+pub use sys::allocator::Allocator;

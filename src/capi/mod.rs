@@ -27,6 +27,10 @@ use std::ffi::{CStr, c_char};
 
 use error::{puzzlefs_error, puzzlefs_status};
 
+#[cfg(c_library)]
+#[global_allocator]
+static ALLOCATOR: crate::Allocator = crate::Allocator;
+
 /// Gives the functions of a module their symbol version; only the shared library has them, and
 /// is built with `--cfg symver`.
 macro_rules! symbol_version {

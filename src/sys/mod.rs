@@ -1,5 +1,6 @@
 //! The system calls that the standard library does not have, as safe functions.
 
+pub mod allocator;
 pub mod dirs;
 pub mod namespace;
 pub mod remove;

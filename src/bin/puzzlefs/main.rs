@@ -18,6 +18,9 @@ use clap::Parser;
 
 use args::{Args, Command};
 
+#[global_allocator]
+static ALLOCATOR: puzzlefs::Allocator = puzzlefs::Allocator;
+
 fn main() -> ExitCode {
     interrupt::catch();
     if mount::is_helper() {
