@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// The largest frame that is read, in bytes of content. Ours are 256 KiB; the zeros' are 1 MiB.
 pub const FRAME_MAX: u64 = 16 * 1024 * 1024;
 
+/// The most bytes that a frame takes in a blob: more than what zstd makes of any content.
+const STORED_MAX: u64 = FRAME_MAX + FRAME_MAX / 128;
+
 /// The length of what ends a seek table: the number of frames, flags and a magic number.
 const TABLE_FOOTER: u64 = 9;
 /// The length of a skippable frame's header.
@@ -191,8 +194,13 @@ fn check_seek_table(table: &zeekstd::SeekTable, end: u64) -> Result<Vec<FrameSta
         if raw > FRAME_MAX {
             return Err(lies(&format!("frame {number} has {raw} bytes, more than {FRAME_MAX}")));
         }
+        let stored = size(table.frame_size_comp(number))?;
+        if stored > STORED_MAX {
+            let message = format!("frame {number} takes {stored} bytes, more than {STORED_MAX}");
+            return Err(lies(&message));
+        }
         frames.push(at);
-        at.stored += size(table.frame_size_comp(number))?;
+        at.stored += stored;
         at.raw += raw;
     }
     if at.stored > end {
