@@ -53,7 +53,7 @@ GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /g
 
 .DELETE_ON_ERROR:
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-suite test-abi test-install test-readme \
-	test-demo lint bench pictures install uninstall stage generate check-generated describe-abi clean help
+	test-demo soak lint bench pictures install uninstall stage generate check-generated describe-abi clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
 
@@ -132,6 +132,10 @@ test-install: packages release pages ## install, use and uninstall it, as users 
 
 test-readme: packages stage ## run the examples of README.md
 	$(GO_STAGED) tests/readme/run.sh
+
+soak: deps $(SMALL_TREE) ## mount and build in one process each for SECONDS (7200), and see that nothing is lost
+	PUZZLEFS_ROOT=$(SMALL_TREE) PUZZLEFS_SOAK=$(or $(SECONDS),7200) cargo test --release --locked \
+		--test soak_mount --test soak_build -- --nocapture
 
 test-demo: demo # the demo compares what it builds with what it extracts
 

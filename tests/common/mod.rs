@@ -12,6 +12,7 @@ pub mod command;
 pub mod layout;
 pub mod mount;
 pub mod overlay;
+pub mod process;
 pub mod registry;
 pub mod snapshot;
 pub mod tree;

@@ -1,0 +1,78 @@
+//! This process as the kernel sees it, and the memory that it may have.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How many descriptors and threads this process has.
+pub fn descriptors_and_threads() -> (usize, usize) {
+    let count = |what: &str| fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    (count("fd"), count("task"))
+}
+
+/// The bytes of this process that are in memory and no file's.
+pub fn memory() -> u64 {
+    status("RssAnon:")
+}
+
+/// The most bytes that this process had in memory.
+pub fn peak_memory() -> u64 {
+    status("VmHWM:")
+}
+
+/// The later half of these samples of [`memory`] is not above the earlier, but for what chance may
+/// add.
+#[track_caller]
+pub fn assert_flat(samples: &[u64]) {
+    const CHANCE: u64 = 16 << 20;
+    let (early, late) = samples.split_at(samples.len() / 2);
+    let most = |samples: &[u64]| samples.iter().copied().max().unwrap_or_default();
+    let (early, late) = (most(early), most(late));
+    println!("memory: {} KiB, later {} KiB", early >> 10, late >> 10);
+    assert!(late < early + CHANCE, "memory grows: {} KiB, then {} KiB", early >> 10, late >> 10);
+}
+
+fn status(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kib * 1024
+}
+
+/// A control group that this process is in until the value goes, with all that it starts.
+pub struct ControlGroup {
+    own: PathBuf,
+    before: PathBuf,
+}
+
+impl ControlGroup {
+    /// One that has so many bytes of memory, what it reads of files included.
+    pub fn with_memory(bytes: u64) -> ControlGroup {
+        let line_of = |controller: &str| {
+            let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
+            let line = groups.lines().find(|line| line.split(':').nth(1) == Some(controller));
+            line.map(|line| line.splitn(3, ':').nth(2).unwrap().trim_start_matches('/').to_owned())
+        };
+        // The first version has a tree for each resource.
+        let (tree, limit, group) = match line_of("memory") {
+            Some(group) => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", group),
+            None => ("/sys/fs/cgroup", "memory.max", line_of("").unwrap()),
+        };
+        let tree = Path::new(tree);
+        let own = tree.join(format!("puzzlefs-test-{}", std::process::id()));
+        fs::create_dir(&own).expect("the tests need control groups, as root of the machine");
+        fs::write(own.join(limit), bytes.to_string()).expect("no limit to memory can be set");
+        enter(&own);
+        ControlGroup { own, before: tree.join(group) }
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        enter(&self.before);
+        fs::remove_dir(&self.own).unwrap();
+    }
+}
+
+fn enter(group: &Path) {
+    fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+}
