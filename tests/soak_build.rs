@@ -15,7 +15,9 @@ use puzzlefs::layout::{GcOptions, Reference, gc};
 use puzzlefs::progress::Monitor;
 use puzzlefs::source::overlay::MarkNamespace;
 
-use common::process::{assert_flat, descriptors_and_threads, memory, peak_memory};
+use common::process::{
+    assert_flat, assert_nothing_left, descriptors_and_threads, memory, peak_memory,
+};
 use common::snapshot::{Snapshot, assert_same};
 use common::temp_dir;
 use common::tree::{KIB, mkdir, random};
@@ -38,7 +40,7 @@ fn a_process_that_builds_for_long_loses_nothing() {
     let mut samples = Vec::new();
     for round in 0.. {
         soak.round(round);
-        assert_eq!(descriptors_and_threads(), before);
+        assert_nothing_left(before);
         samples.push(memory());
         if samples.len() >= ROUNDS && Instant::now() > deadline {
             break;

@@ -2,11 +2,28 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far more than it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many descriptors and threads this process has.
 pub fn descriptors_and_threads() -> (usize, usize) {
     let count = |what: &str| fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
     (count("fd"), count("task"))
+}
+
+/// Waits until this process has as many descriptors and threads as `before`: one that has ended may
+/// be listed for a moment.
+#[track_caller]
+pub fn assert_nothing_left(before: (usize, usize)) {
+    let deadline = Instant::now() + PATIENCE;
+    while descriptors_and_threads() != before {
+        let now = descriptors_and_threads();
+        assert!(Instant::now() < deadline, "descriptors and threads: {before:?}, then {now:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The bytes of this process that are in memory and no file's.
