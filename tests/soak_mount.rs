@@ -22,9 +22,11 @@ use puzzlefs::layout::Reference;
 use puzzlefs::mount::{Mount, MountOptions, Writable, mount};
 
 use common::command::succeed;
-use common::process::{ControlGroup, assert_flat, descriptors_and_threads, memory, peak_memory};
+use common::process::{
+    ControlGroup, assert_flat, assert_nothing_left, descriptors_and_threads, memory, peak_memory,
+};
 use common::tree::mkdir;
-use support::{PATIENCE, Stage, debian, is_mounted, wait_until};
+use support::{PATIENCE, Stage, debian, is_mounted};
 
 /// What this process and the programs that it starts may have, the cache of what they read
 /// included.
@@ -62,7 +64,7 @@ fn soak() {
     let mut samples = Vec::new();
     for round in 0.. {
         soak.round(round);
-        wait_until("descriptors and threads are as before", || before == descriptors_and_threads());
+        assert_nothing_left(before);
         samples.push(memory());
         if samples.len() >= ROUNDS && Instant::now() > deadline {
             break;

@@ -13,8 +13,9 @@ use puzzlefs::mount::{Mount, MountOptions, Writable, mount};
 use puzzlefs::{Error, ErrorKind};
 
 use super::common::command::succeed;
+use super::common::process::{assert_nothing_left, descriptors_and_threads};
 use super::common::tree::{KIB, random};
-use super::support::{PATIENCE, Stage, is_mounted, wait_until};
+use super::support::{PATIENCE, Stage, is_mounted};
 
 fn small() -> Stage {
     Stage::new(|tree| fs::write(tree.join("file"), random(1, 200 * KIB)).unwrap())
@@ -164,7 +165,6 @@ fn hundreds_of_mounts_leave_nothing_behind() {
 fn mount_again_and_again() {
     let rounds: usize = std::env::var(CHILD).unwrap().parse().unwrap();
     let stage = small();
-    let count = |what: &str| fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
     let image = open(&stage);
     let mut before = None;
     for round in 0..rounds {
@@ -180,11 +180,8 @@ fn mount_again_and_again() {
         assert!(!is_mounted(&stage.point()));
         // The first rounds open what stays open, such as the image's data.
         if round == 20 {
-            before = Some((count("fd"), count("task")));
+            before = Some(descriptors_and_threads());
         }
     }
-    // A thread that has ended may be listed for a moment.
-    wait_until("descriptors and threads are as before", || {
-        before == Some((count("fd"), count("task")))
-    });
+    assert_nothing_left(before.unwrap());
 }
