@@ -90,6 +90,10 @@ type BuildOptions struct {
 	// PackSize is the mean size of packs in bytes, a power of two from 1 to 32 MiB; 0 for one
 	// that fits the size of the tree.
 	PackSize int64
+	// MemoryLimit is how many bytes of memory the build may take, besides what the process has; 0
+	// for no limit. With little of it fewer threads work, on less at once; the image is the same.
+	// If it needs more in any case, that is an error, whose message tells how much.
+	MemoryLimit int64
 
 	// Config is an OCI image configuration to start from, as JSON: all of it is kept but its
 	// layers and history.
@@ -281,6 +285,7 @@ func (o *BuildOptions) settings() (*capi.BuildOptions, error) {
 		assign(&settings.DataLayout, int64(o.DataLayout), "the data layout"),
 		assign(&settings.Marks, int64(o.Marks), "the marks"),
 		assign(&settings.PackSize, o.PackSize, "the pack size"),
+		assign(&settings.MemoryLimit, o.MemoryLimit, "the memory limit"),
 		assign(&settings.Threads, int64(o.Threads), "the number of threads"),
 	)
 }

@@ -696,6 +696,12 @@ typedef struct puzzlefs_build_options {
    * Passed to `progress`.
    */
   void *data;
+  /**
+   * How many bytes of memory the build may take, besides what the process has; 0 for no limit.
+   * With little of it fewer threads work, on less at once; the image is the same. If it needs
+   * more in any case, that is `PUZZLEFS_ERR_INVALID_INPUT`, with a message that tells how much.
+   */
+  uint64_t memory_limit;
 } puzzlefs_build_options;
 
 /**

@@ -163,6 +163,58 @@ fn images_built_apart_share_their_packs() {
     assert!(page.text().contains("shared with    v1: "), "{page}");
 }
 
+/// Runs a program; tells the most bytes that it had in memory.
+fn memory_of(command: &Command) -> u64 {
+    const SCRIPT: &str = "import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)";
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT]).arg(command.get_program()).args(command.get_args());
+    succeed(&mut python).text().parse().unwrap()
+}
+
+/// Within a limit the image is the same, and the process does not have more than the limit and what
+/// it has to build next to nothing; below what is needed, nothing is made.
+#[test]
+fn a_limit_to_memory() {
+    const MIB: u64 = 1 << 20;
+    let dir = temp_dir();
+    let path = |name: &str| dir.path().join(name);
+    let files: Vec<_> = (0..48).map(|seed| (format!("{seed}"), random(seed, 1 << 20))).collect();
+    let files: Vec<_> = files.iter().map(|(name, data)| (name.as_str(), data.clone())).collect();
+    let tree = tree_with(dir.path(), &files);
+    for number in 0..5000 {
+        let name = format!("an-empty-file-{number}");
+        fs::hard_link(tree.join("0"), tree.join(&name)).unwrap();
+        fs::write(tree.join(format!("small-{number}")), number.to_string()).unwrap();
+    }
+    let nothing = mkdir(&path("nothing"));
+    let layout = Layout::new(path("images"));
+    let command = |options: &[&str], tree: &Path, tag: &str| {
+        let mut command = puzzlefs();
+        command.arg("build").args(["--threads=16", "--quiet"]).args(options).arg(tree);
+        command.arg(layout.image(tag));
+        command
+    };
+    let own = memory_of(&command(&[], &nothing, "nothing"));
+    let free = memory_of(&command(&[], &tree, "free"));
+    assert!(free > own + 48 * MIB, "{} MiB", free / MIB);
+    for (limit, base) in [(32, None), (64, None), (120, Some("free"))] {
+        let limited = format!("--memory-limit={limit}M");
+        let base = base.map(|base| format!("--base={}", layout.image(base).to_str().unwrap()));
+        let options: Vec<&str> = [Some(&*limited), base.as_deref()].into_iter().flatten().collect();
+        let taken = memory_of(&command(&options, &tree, "limited"));
+        assert!(taken <= own + limit * MIB, "{options:?}: {} MiB", taken / MIB);
+        if base.is_none() {
+            assert_eq!(layout.digest("limited"), layout.digest("free"), "{options:?}");
+        }
+    }
+    let refused = fail(1, &mut command(&["--memory-limit=16M"], &tree, "refused"));
+    let words = "MiB of memory, and the limit is 16 MiB";
+    assert!(refused.errors().contains(words), "{refused}");
+    assert!(layout.tagged("refused").is_empty());
+}
+
 #[test]
 fn options_change_what_is_in_the_image() {
     let dir = temp_dir();

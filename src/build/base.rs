@@ -72,6 +72,22 @@ impl Base<'_> {
         Ok(unchanged)
     }
 
+    /// How many inodes it has.
+    pub fn inodes(&self) -> usize {
+        self.rootfs.tree.inodes().len()
+    }
+
+    /// How many bytes of its packs files refer to, and what lies between them.
+    pub fn packs_bytes(&self) -> u64 {
+        let mut ends = vec![0; self.rootfs.blobs.len()];
+        let files = self.rootfs.tree.inodes().iter().filter_map(|inode| inode.file());
+        for extent in files.flatten().filter(|extent| !self.blobs.is_zeros(extent.blob)) {
+            let end = &mut ends[extent.blob as usize];
+            *end = extent.offset.saturating_add(extent.length).max(*end);
+        }
+        ends.into_iter().fold(0, u64::saturating_add)
+    }
+
     /// For each inode of `tree` the base's inode of the same path, that of its first name.
     fn same_path<F>(&self, tree: &Tree<F>) -> Vec<Option<Ino>> {
         let locations = tree.locations();

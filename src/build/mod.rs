@@ -7,6 +7,7 @@
 
 mod base;
 mod convert;
+mod memory;
 mod parent;
 mod pipeline;
 mod repack;
@@ -88,6 +89,9 @@ pub struct BuildOptions {
     pub comment: Option<String>,
     /// How many threads read and how many compress; as many as there are cores if not given.
     pub threads: Option<usize>,
+    /// How many bytes of memory the build may take, besides what the process has; without a limit
+    /// if not given. With little of it fewer threads work, on less at once. The image is the same.
+    pub memory_limit: Option<u64>,
 }
 
 /// What was built.
@@ -338,6 +342,7 @@ impl BuildOptions {
             compression: self.compression,
             packs,
             threads: threads(self.threads)?,
+            memory_limit: self.memory_limit,
             trust_mtime: self.trust_mtime,
         })
     }

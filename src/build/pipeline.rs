@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::base::Base;
+use super::memory::{self, Pace};
 use super::repack::{self, Moves, Usage};
 use crate::chunk::{
     Batch, CHUNK_MAX, Chunk, Cutter, Extent, ExtentMapper, Segment, Stream, Zeros, append,
@@ -36,11 +37,6 @@ use crate::source::Source;
 use crate::sys::thread;
 use crate::tree::Ino;
 
-/// How many streams a reader may be ahead of the assembler, each with up to two batches.
-const STREAMS_AHEAD: usize = 4;
-/// How many frames a compressor may be ahead of the pack writer.
-const FRAMES_AHEAD: usize = 16;
-
 /// The number that stands for the zeros until it is known how many packs there are.
 const ZEROS: u32 = u32::MAX;
 
@@ -49,7 +45,9 @@ pub struct Settings {
     pub compression: Compression,
     /// How large packs are; a blob a chunk if none.
     pub packs: Option<PackSize>,
-    pub threads: usize,
+    pub pace: Pace,
+    /// How many distinct chunks there is memory for; as many as there are if not given.
+    pub chunks_max: Option<u64>,
     /// The sum of the files' sizes, for the progress.
     pub bytes: u64,
 }
@@ -114,10 +112,10 @@ pub fn store<S: Source>(
     staging: &mut Staging,
     monitor: &Monitor<'_>,
 ) -> Result<Stored> {
-    let threads = settings.threads;
-    let (todo, todo_receiver) = bounded(STREAMS_AHEAD * threads);
-    let (jobs, job_receiver) = bounded(FRAMES_AHEAD * threads);
-    let (events, event_receiver) = bounded(FRAMES_AHEAD * threads);
+    let Pace { threads, streams_ahead, frames_ahead } = settings.pace;
+    let (todo, todo_receiver) = bounded(streams_ahead * threads);
+    let (jobs, job_receiver) = bounded(frames_ahead * threads);
+    let (events, event_receiver) = bounded(frames_ahead * threads);
 
     let stop = &AtomicBool::new(false);
     let Content { source, base, unchanged, streams } = content;
@@ -414,6 +412,7 @@ impl<'a> Assembler<'a> {
     fn add(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Place> {
         let place = self.next;
         self.known.insert(chunk.digest, place);
+        self.check_memory()?;
         let mut rest = bytes;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(FRAME_SIZE - self.frame.len()));
@@ -430,6 +429,15 @@ impl<'a> Assembler<'a> {
             self.end_pack()?;
         }
         Ok(place)
+    }
+
+    /// Fails if there are more chunks than there is memory for.
+    fn check_memory(&self) -> Result<()> {
+        let claimed = self.claimed.as_ref().map_or(0, HashMap::len);
+        match self.settings.chunks_max {
+            Some(max) if (self.known.len() + claimed) as u64 > max => Err(memory::unusual(max)),
+            _ => Ok(()),
+        }
     }
 
     /// Leaves packs of the base behind, and stores anew what is still used of them.

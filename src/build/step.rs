@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use super::base::Base;
+use super::memory::Work;
 use super::pipeline::{self, Settings, Stats, StoredPack};
 use crate::chunk;
 use crate::digest::{Digest, FsVerity};
@@ -22,6 +23,8 @@ pub struct StepOptions {
     /// How large packs are.
     pub packs: Packs,
     pub threads: usize,
+    /// How many bytes of memory it may take.
+    pub memory_limit: Option<u64>,
     /// Whether a file that looks like the base's is taken for it unread.
     pub trust_mtime: bool,
 }
@@ -87,8 +90,11 @@ pub fn step<S: Source>(
 ) -> Result<Step> {
     let base = from.map(|from| from.base);
     let tree = source.tree();
+    let (threads, limit) = (options.threads, options.memory_limit);
+    let mut work = Work::of_trees(&source, base, options.compression);
+    let threads_now = work.pace(threads, limit)?.threads;
     let unchanged = match base {
-        Some(base) => base.unchanged(&source, options.trust_mtime, options.threads, monitor)?,
+        Some(base) => base.unchanged(&source, options.trust_mtime, threads_now, monitor)?,
         None => vec![None; tree.inodes().len()],
     };
     let size = |content: &Content| match (content, base) {
@@ -105,11 +111,15 @@ pub fn step<S: Source>(
     });
     let new_files = streams.iter().flat_map(|stream| &stream.files);
     let new_sizes = new_files.filter_map(|ino| tree.inode(*ino).file());
+    let packs = options.packs.size(bytes_tree);
+    let bytes = new_sizes.map(|content| content.new_bytes()).fold(0, u64::saturating_add);
+    work = Work { packs, bytes, streams: streams.len() as u64, ..work };
     let settings = Settings {
         compression: options.compression,
-        packs: options.packs.size(bytes_tree),
-        threads: options.threads,
-        bytes: new_sizes.map(|content| content.new_bytes()).fold(0, u64::saturating_add),
+        packs,
+        pace: work.pace(threads, limit)?,
+        chunks_max: limit.map(|_| work.chunks()),
+        bytes,
     };
     let unchanged_files = unchanged.iter().flatten().count() as u64;
     let content = pipeline::Content { source: &source, base, unchanged, streams };

@@ -164,6 +164,10 @@ pub struct puzzlefs_build_options {
     pub progress: puzzlefs_progress_fn,
     /// Passed to `progress`.
     pub data: *mut c_void,
+    /// How many bytes of memory the build may take, besides what the process has; 0 for no limit.
+    /// With little of it fewer threads work, on less at once; the image is the same. If it needs
+    /// more in any case, that is `PUZZLEFS_ERR_INVALID_INPUT`, with a message that tells how much.
+    pub memory_limit: u64,
 }
 
 // SAFETY: `repr(C)`, the size comes first, numbers and pointers may be 0.
@@ -530,6 +534,7 @@ impl puzzlefs_build_options {
                 created_by: utils::text(self.created_by, "options.created_by")?,
                 comment: utils::text(self.comment, "options.comment")?,
                 threads: utils::nonzero(self.threads as usize),
+                memory_limit: utils::nonzero(self.memory_limit),
             })
         }
     }

@@ -10,7 +10,7 @@ mod read;
 mod stream;
 
 pub use extents::{Extent, ExtentMapper, Zeros, append};
-pub use read::{Batch, Segment, read_stream};
+pub use read::{BATCH_MAX, Batch, Segment, read_stream};
 pub use stream::{Stream, plan};
 
 use fastcdc::v2020::{Normalization, cut, select_masks};

@@ -15,6 +15,8 @@ const HOLE_MIN: u64 = 64 * 1024;
 const WINDOW: usize = 128 * 1024;
 /// How many bytes of chunks are passed on at once.
 const BATCH: usize = 1024 * 1024;
+/// The most bytes that a batch has: what is in chunks, and what is not yet.
+pub const BATCH_MAX: usize = BATCH + 2 * CHUNK_MAX + WINDOW;
 
 /// A piece of a file, in the order of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

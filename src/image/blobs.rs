@@ -20,7 +20,7 @@ use crate::pack::{PackReader, zeros};
 /// How many blobs are kept open.
 const OPEN_MAX: usize = 256;
 /// How many bytes of decompressed frames are kept.
-const CACHED_MAX: u64 = 48 * 1024 * 1024;
+pub const CACHED_MAX: u64 = 48 * 1024 * 1024;
 
 /// A blob whose structure has been read.
 type OpenBlob = PackReader<File>;

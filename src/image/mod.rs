@@ -16,6 +16,7 @@ use crate::tree::{Ino, Kind, Tree, show};
 
 pub use blobs::BlobCheck;
 pub(crate) use blobs::Blobs;
+pub(crate) use blobs::CACHED_MAX;
 use starts::Starts;
 pub use verity::Pin;
 

@@ -53,6 +53,16 @@ impl Compressor {
         }))
     }
 
+    /// How many bytes of memory one takes at most.
+    pub fn memory(compression: Compression) -> u64 {
+        const MIB: u64 = 1024 * 1024;
+        match compression {
+            Compression::None => 0,
+            Compression::Zstd(..=5) => 2 * MIB,
+            Compression::Zstd(_) => 6 * MIB,
+        }
+    }
+
     /// Makes a frame of `raw`, at most [`FRAME_SIZE`] bytes.
     pub fn frame(&mut self, raw: Vec<u8>) -> Result<Frame> {
         let raw_length = raw.len();
@@ -156,4 +166,22 @@ pub(super) fn serialize(table: zeekstd::SeekTable) -> Vec<u8> {
         written += serializer.write_into(&mut bytes[written..]);
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressors_take_no_more_memory_than_is_said() {
+        let raw: Vec<u8> = (0..FRAME_SIZE as u32).map(|at| ((at * at) >> 7) as u8).collect();
+        for level in Compression::LEVELS {
+            let compression = Compression::Zstd(level);
+            let mut compressor = Compressor::new(compression).unwrap();
+            compressor.frame(raw.clone()).unwrap();
+            let taken = compressor.0.as_mut().unwrap().context_mut().sizeof() as u64;
+            let said = Compressor::memory(compression);
+            assert!(taken <= said && said < 4 * taken, "level {level}: {taken} of {said}");
+        }
+    }
 }

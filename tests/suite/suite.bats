@@ -70,12 +70,13 @@ seen() { python3 "$BATS_TEST_DIRNAME/seen.py" "$@"; }
             "$(puzzlefs build --quiet --json "${options[@]}" copy "cli$number:v1" | jq -r "$BUILT")"
         case ${options[*]} in
             '') default=$(digest "tool$number:v1") ;;
-            --threads=1) same "$(digest "tool$number:v1")" "$default" ;;
+            --threads=1 | --memory-limit=*) same "$(digest "tool$number:v1")" "$default" ;;
             *) [ "$(digest "tool$number:v1")" != "$default" ] ;;
         esac
     done <<'OPTIONS'
 
 --threads=1
+--memory-limit=33554432
 --exclude=*.o --exclude=dir/sub
 --exclude=random
 --one-file-system
@@ -384,6 +385,7 @@ OPTIONS
     done <<'ERRORS'
 InvalidInput|build tree images|'images' names no image: *
 InvalidInput|build --threads=257 tree mine:v1|257 threads: *
+InvalidInput|build --memory-limit=1048576 tree mine:v1|it needs * MiB of memory, and the limit is 1 MiB
 InvalidInput|extract --threads=257 images:v1 out|257 threads: *
 InvalidInput|mount --threads=257 images:v1 mnt|257 threads: *
 InvalidInput|build --trust-mtime tree mine:v1|*no base image*

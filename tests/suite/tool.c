@@ -185,6 +185,7 @@ static puzzlefs_build_options build_options(void)
     options.created = number("--created", PUZZLEFS_BUILD_HAS_CREATED, &options.flags);
     options.clamp_mtime = number("--clamp-mtime", PUZZLEFS_BUILD_HAS_CLAMP_MTIME, &options.flags);
     options.pack_size = (uint64_t)number("--pack-size", 0, &options.flags);
+    options.memory_limit = (uint64_t)number("--memory-limit", 0, &options.flags);
     options.data_layout = choice("--layout", layouts);
     options.marks = choice("--marks", marks);
     options.threads = (uint32_t)number("--threads", 0, &options.flags);

@@ -176,6 +176,7 @@ fn build_options(arguments: &mut Arguments) -> Result<BuildOptions> {
         created_by: arguments.text("--created-by"),
         comment: arguments.text("--comment"),
         threads: arguments.number("--threads"),
+        memory_limit: arguments.number("--memory-limit"),
     })
 }
 

@@ -54,6 +54,7 @@ type BuildOptions struct {
 	UID              uint32
 	GID              uint32
 	PackSize         uint64
+	MemoryLimit      uint64
 	Compression      uint32
 	CompressionLevel int32
 	DataLayout       uint32
@@ -151,6 +152,7 @@ func makeImage(function makeFn, source, image string, options *BuildOptions) (*B
 		uid:               C.uint32_t(options.UID),
 		gid:               C.uint32_t(options.GID),
 		pack_size:         C.uint64_t(options.PackSize),
+		memory_limit:      C.uint64_t(options.MemoryLimit),
 		compression:       C.uint32_t(options.Compression),
 		compression_level: C.int32_t(options.CompressionLevel),
 		data_layout:       C.uint32_t(options.DataLayout),

@@ -199,6 +199,9 @@ pub struct BuildOptions {
     /// A remark for the image's history.
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
+    /// How much memory the build may take, such as 64M: with little it is slower [default: no limit].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory_limit: Option<u64>,
     /// How many threads read and how many compress [default: the number of cores, up to 16].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

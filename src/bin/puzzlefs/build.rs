@@ -120,6 +120,7 @@ pub fn options(args: &args::BuildOptions) -> Result<BuildOptions, Error> {
         created_by: args.created_by.clone(),
         comment: args.comment.clone(),
         threads: args.threads,
+        memory_limit: args.memory_limit,
     })
 }
 

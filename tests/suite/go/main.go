@@ -212,6 +212,7 @@ func buildOptions() *puzzlefs.BuildOptions {
 		ClampMtime:    seconds("--clamp-mtime"),
 		DataLayout:    choice[puzzlefs.DataLayout]("--layout", "packs", "blob-per-chunk"),
 		PackSize:      int64(count("--pack-size")),
+		MemoryLimit:   int64(count("--memory-limit")),
 		Config:        content("--config"),
 		Architecture:  text("--architecture"),
 		OS:            text("--os"),
