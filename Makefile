@@ -39,6 +39,7 @@ GO_STATIC := -tags puzzlefs_static,netgo,osusergo -ldflags '-extldflags -static'
 # Programs that cargo installs, for us alone.
 CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
+CARGO_DENY := $(TARGET)/tools/cargo-deny-0.20.2/bin/cargo-deny
 REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 
 # A program that go installs, for us alone.
@@ -48,7 +49,7 @@ STATICCHECK := $(TARGET)/tools/staticcheck-0.8.2/staticcheck
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
-SCRIPTS := .ci/run tools/demo tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh tests/suite/*.sh)
+SCRIPTS := .ci/run tools/demo tools/dependencies tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh tests/suite/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,go-bindings/* examples/* examples/*/* tests/* tests/*/*))))
 
 .DELETE_ON_ERROR:
@@ -85,6 +86,10 @@ $(CAPNPC): | packages
 $(CBINDGEN): | packages
 	$(call cargo-install,cbindgen@0.29.4)
 
+# Without what it needs to ask for advisories, which are on a network.
+$(CARGO_DENY): | packages
+	$(call cargo-install,cargo-deny@0.20.2) --no-default-features
+
 $(STATICCHECK): | packages
 	GOBIN=$(@D) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -102,7 +107,9 @@ demo: packages release $(SMALL_TREE) ## build, read, extract and copy images of 
 
 test: test-rust test-c test-go test-suite test-abi test-install test-readme test-demo ## run all the tests
 
+# loom's dependencies are kept out of the library's.
 test-rust: deps $(SMALL_TREE) ## run the Rust tests, those against the reference and other tools among them
+	cargo test --release --locked --manifest-path tests/loom/Cargo.toml
 	PUZZLEFS_REFERENCE=$(REFERENCE) PUZZLEFS_ROOT=$(SMALL_TREE) cargo test --release --locked
 
 test-c: packages stage ## compile and run the C tests and examples
@@ -139,9 +146,11 @@ soak: deps $(SMALL_TREE) ## mount and build in one process each for SECONDS (720
 
 test-demo: demo # the demo compares what it builds with what it extracts
 
-lint: packages stage check-generated $(STATICCHECK) ## check formatting, and what clippy, go vet, staticcheck and shellcheck say
+lint: packages stage check-generated $(STATICCHECK) $(CARGO_DENY) ## check formatting, dependencies, and what clippy, go vet, staticcheck and shellcheck say
 	cargo fmt --check
 	cargo clippy --all-targets --release --locked -- -D warnings
+	tools/dependencies
+	$(CARGO_DENY) --log-level error check --show-stats licenses bans sources
 	shellcheck $(SCRIPTS)
 	@set -e; for module in $(GO_MODULES); do \
 		echo "gofmt, go vet, staticcheck ./... ($$module)"; cd $(CURDIR)/$$module; \

@@ -58,6 +58,7 @@ pub mod mount;
 pub mod pack;
 pub mod progress;
 pub mod source;
+mod sync;
 mod sys;
 pub mod tree;
 

@@ -1,7 +1,6 @@
 //! A mark for each inode.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::{AtomicU64, Ordering};
 use crate::tree::Ino;
 
 /// One bit an inode, which any thread may change.

@@ -28,6 +28,7 @@ mod log;
 mod marks;
 mod overlay;
 mod session;
+mod state;
 mod table;
 
 use std::ffi::OsString;

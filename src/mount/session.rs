@@ -2,10 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -14,45 +14,13 @@ use super::attach::{self, Connection};
 use super::filesystem::FileSystem;
 use super::log::Log;
 use super::overlay::Kept;
+use super::state::State;
 use super::table::{self, MountId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::thread;
 
 /// A function that is told that a mount is over.
 pub type EndedFn = Box<dyn FnOnce() + Send>;
-
-/// What the threads of a mount and who asked for it share.
-#[derive(Default)]
-pub struct State {
-    over: Mutex<bool>,
-    changed: Condvar,
-    /// Who asked for the mount wants it no more.
-    unwanted: AtomicBool,
-}
-
-impl State {
-    fn end(&self) {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self, timeout: Option<Duration>) -> bool {
-        // A time that no clock reaches is as good as none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*over {
-            over = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-            {
-                None => self.changed.wait(over).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => break,
-                Some(rest) => {
-                    self.changed.wait_timeout(over, rest).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        *over
-    }
-}
 
 /// A file system that answers, but is seen nowhere or not yet for good. Dropped, it goes.
 pub struct Running {
