@@ -9,7 +9,7 @@ use crate::digest::{self, Digest};
 use crate::error::{Error, Result};
 use crate::layout::{
     ConfigOptions, Descriptor, HistoryEntry, ImageConfig, Layout, Manifest, Name, PACK_SIZE,
-    Platform, Reference, Staging, check_tag, media_type, parse_time,
+    Platform, Reference, Staging, VALUES_MAX, check_tag, media_type, parse_document, parse_time,
 };
 
 /// What the history says of a step when the caller does not.
@@ -285,8 +285,8 @@ impl ConfigChange {
         let wrong = |why: String| {
             Error::corrupt(format!("the manifest {} {why}", manifest.descriptor.digest))
         };
-        let mut document: Value =
-            serde_json::from_slice(&bytes).map_err(|e| wrong(format!("is not JSON: {e}")))?;
+        let mut document =
+            parse_document(&bytes, VALUES_MAX).map_err(|e| wrong(format!("is not valid: {e}")))?;
         renew(&mut document["config"], config);
         if self.clear.contains(&Clear::Annotations)
             && let Some(Value::Object(annotations)) = document.get_mut("annotations")

@@ -1,6 +1,6 @@
 //! The one error type of the library.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -37,12 +37,32 @@ pub enum ErrorKind {
 
 /// An error: its kind, the path it is about, and a sentence that a user can act on.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", OneLine(message))]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     path: Option<PathBuf>,
     errno: Option<i32>,
+}
+
+/// A message as one line of a sensible length, without what a terminal would take for a command:
+/// what is wrong with an image is told in words of the image.
+pub(crate) struct OneLine<'a>(pub &'a str);
+
+impl Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 8 * 1024;
+        for (at, character) in self.0.char_indices() {
+            if at >= LONGEST {
+                return f.write_str("…");
+            }
+            match character.is_control() {
+                true => write!(f, "{}", character.escape_debug())?,
+                false => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Error {

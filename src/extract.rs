@@ -344,6 +344,8 @@ impl<'a> Extraction<'a> {
     /// Makes the further names of inodes that have several.
     fn make_hard_links(&self, folders: &Folders<'_>) -> Result<()> {
         let tree = self.tree();
+        // Of their own, so that going back and forth opens neither side's anew.
+        let firsts = self.folders()?;
         for (dir, inode) in tree.iter() {
             for (index, entry) in inode.entries().unwrap_or_default().iter().enumerate() {
                 let linked = tree.inode(entry.ino);
@@ -353,7 +355,7 @@ impl<'a> Extraction<'a> {
                 {
                     continue;
                 }
-                let first = folders.open(self.locations.parent(entry.ino))?;
+                let first = firsts.open(self.locations.parent(entry.ino))?;
                 let name = tree.name(&self.locations, entry.ino);
                 let second = folders.open(dir)?;
                 let flags = AtFlags::empty();

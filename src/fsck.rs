@@ -5,11 +5,13 @@ use std::fmt;
 use std::path::Path;
 
 use crate::digest::{Digest, FsVerity, Hasher};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OneLine, Result};
 use crate::fault;
 use crate::format;
-use crate::layout::{Descriptor, Layout, Manifest, Name, Reference, ReferencedBlobs, media_type};
-use crate::pack::PackReader;
+use crate::layout::{
+    Descriptor, ImageConfig, Layout, Manifest, Name, Reference, ReferencedBlobs, media_type,
+};
+use crate::pack::{FRAME_SIZE, PackReader};
 use crate::progress::{Monitor, Progress, Stage};
 
 /// How bad a finding is.
@@ -46,7 +48,7 @@ impl fmt::Display for Finding {
         write!(f, "{}: {}", self.severity, self.message)?;
         match self.tags.as_slice() {
             [] => Ok(()),
-            tags => write!(f, " (hurts: {})", tags.join(", ")),
+            tags => write!(f, " (hurts: {})", OneLine(&tags.join(", "))),
         }
     }
 }
@@ -88,7 +90,7 @@ pub fn fsck(path: &Path, name: Option<&Name>, monitor: &Monitor<'_>) -> Result<F
     let images = match name {
         Some(name) => {
             let (label, descriptor) = named(&layout, name)?;
-            check.collect(&label, &descriptor);
+            check.collect(&[(label.clone(), descriptor)]);
             // Whoever names an image expects one of ours.
             if let Err(error) = Manifest::find(&layout, name, None) {
                 check.find(Severity::Error, error.to_string(), [&label]);
@@ -140,12 +142,18 @@ enum Role {
 #[derive(Debug)]
 struct Referenced {
     /// One for each size and type that is claimed.
-    descriptors: Vec<Descriptor>,
+    descriptors: BTreeSet<Descriptor>,
     roles: BTreeSet<Role>,
     tags: BTreeSet<String>,
     /// Whether size and digest are right.
     sound: bool,
     verity: Option<[u8; 32]>,
+}
+
+impl Referenced {
+    fn descriptor(&self) -> &Descriptor {
+        self.descriptors.first().expect("one made it known")
+    }
 }
 
 struct Check<'a> {
@@ -164,13 +172,16 @@ impl Check<'_> {
         tags: impl IntoIterator<Item = &'t String>,
     ) {
         let tags = tags.into_iter().cloned().collect();
-        self.findings.push(Finding { severity, message: message.into(), tags });
+        let message = OneLine(&message.into()).to_string();
+        self.findings.push(Finding { severity, message, tags });
     }
 
     fn collect_all(&mut self) -> Result<u64> {
         let mut images = 0;
         let index = self.layout.index()?;
         let mut seen = HashSet::new();
+        // Each is read once, however many entries refer to it.
+        let mut documents: BTreeMap<_, Vec<(String, Descriptor)>> = BTreeMap::new();
         for (tag, descriptor) in index.entries() {
             images += 1;
             let label = match (tag, &descriptor) {
@@ -183,28 +194,38 @@ impl Check<'_> {
                 self.find(Severity::Warning, message, [&label]);
             }
             match descriptor {
-                Ok(descriptor) => self.collect(&label, &descriptor),
+                Ok(descriptor) => {
+                    let key = ReferencedBlobs::key(&descriptor);
+                    documents.entry(key).or_default().push((label, descriptor));
+                }
                 Err(error) => self.find(Severity::Error, error.to_string(), [&label]),
             }
+        }
+        for entries in documents.values() {
+            self.collect(entries);
         }
         Ok(images)
     }
 
-    /// Notes a manifest or index, and all that it refers to.
-    fn collect(&mut self, label: &String, descriptor: &Descriptor) {
-        self.note(label, descriptor, Role::Other);
-        match ReferencedBlobs::read(self.layout, descriptor) {
-            Ok(found) => {
-                for document in &found.documents {
-                    self.note(label, document, Role::Other);
+    /// Notes a manifest or index, to which these entries refer, and all that it refers to.
+    fn collect(&mut self, entries: &[(String, Descriptor)]) {
+        let Some((_, descriptor)) = entries.first() else { return };
+        let found = ReferencedBlobs::read(self.layout, descriptor);
+        for (label, descriptor) in entries {
+            self.note(label, descriptor, Role::Other);
+            match &found {
+                Ok(found) => {
+                    for document in &found.documents {
+                        self.note(label, document, Role::Other);
+                    }
+                    for layers in &found.images {
+                        self.note_layers(label, layers);
+                    }
                 }
-                for layers in &found.images {
-                    self.note_layers(label, layers);
-                }
-                self.mentioned.extend(found.mentioned);
+                Err(error) => self.find(Severity::Error, error.to_string(), [label]),
             }
-            Err(error) => self.find(Severity::Error, error.to_string(), [label]),
         }
+        self.mentioned.extend(found.into_iter().flat_map(|found| found.mentioned));
     }
 
     fn note_layers(&mut self, label: &String, layers: &[Descriptor]) {
@@ -224,22 +245,20 @@ impl Check<'_> {
 
     fn note(&mut self, label: &str, descriptor: &Descriptor, role: Role) {
         let entry = self.blobs.entry(descriptor.digest).or_insert_with(|| Referenced {
-            descriptors: Vec::new(),
+            descriptors: BTreeSet::new(),
             roles: BTreeSet::new(),
             tags: BTreeSet::new(),
             sound: false,
             verity: None,
         });
-        if !entry.descriptors.contains(descriptor) {
-            entry.descriptors.push(descriptor.clone());
-        }
+        entry.descriptors.insert(descriptor.clone());
         entry.roles.insert(role);
         entry.tags.insert(label.to_owned());
     }
 
     /// Checks the digest of each blob; tells how many blobs and bytes that was.
     fn check_blobs(&mut self, monitor: &Monitor<'_>) -> Result<(u64, u64)> {
-        let size = |blob: &Referenced| blob.descriptors[0].size;
+        let size = |blob: &Referenced| blob.descriptor().size;
         let total = self.blobs.values().map(size).fold(0, u64::saturating_add);
         let mut done = 0;
         for digest in self.blobs.keys().copied().collect::<Vec<_>>() {
@@ -275,7 +294,7 @@ impl Check<'_> {
             .blobs
             .values()
             .filter(|blob| blob.sound && blob.roles.contains(&Role::Rootfs))
-            .map(|blob| (blob.descriptors[0].clone(), blob.tags.clone()))
+            .map(|blob| (blob.descriptor().clone(), blob.tags.clone()))
             .collect();
         let mut data: BTreeMap<(Digest, bool), u64> = BTreeMap::new();
         for (descriptor, tags) in roots {
@@ -361,6 +380,11 @@ impl Check<'_> {
             };
             for (severity, message) in self.check_manifest(&manifest) {
                 self.find(severity, message, &tags);
+            }
+            if self.blobs.get(&manifest.config.digest).is_some_and(|config| config.sound)
+                && let Err(error) = ImageConfig::read(self.layout, &manifest.config)
+            {
+                self.find(Severity::Error, error.to_string(), &tags);
             }
         }
     }
@@ -453,9 +477,12 @@ fn check_pack(
             }
         } else if !chunks.is_empty() {
             let length: u64 = chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
-            let mut content = vec![0; length as usize];
-            pack.read_raw(&mut content, 0)?;
-            claims.content(&content);
+            let mut window = vec![0; FRAME_SIZE];
+            for offset in (0..length).step_by(FRAME_SIZE) {
+                let part = &mut window[..FRAME_SIZE.min((length - offset) as usize)];
+                pack.read_raw(part, offset)?;
+                claims.content(part);
+            }
         }
         if claims.wrong > 0 {
             let error = format!("its index is wrong about {} chunks", claims.wrong);
@@ -478,6 +505,9 @@ struct Claims<'a> {
 
 impl Claims<'_> {
     fn content(&mut self, bytes: &[u8]) {
+        if self.chunks.as_slice().is_empty() {
+            return;
+        }
         self.buffer.extend_from_slice(bytes);
         let mut start = 0;
         while let Some(chunk) = self.chunks.as_slice().first()

@@ -1,6 +1,6 @@
 //! What an image is, as a document; and its metadata as text.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -100,19 +100,31 @@ fn blobs(image: &Image) -> Value {
 fn shared(image: &Image) -> Result<Value> {
     let own: HashSet<_> = image.rootfs().blobs.iter().map(|blob| blob.digest).collect();
     let mut shared = Vec::new();
+    // Each document is read once, however many tags are of it.
+    let mut known = HashMap::new();
     for (tag, descriptor) in image.layout().index()?.entries() {
         // An entry that is broken shares nothing; fsck tells more of it.
         let (Some(tag), Ok(descriptor)) = (tag, descriptor) else { continue };
         if descriptor.digest == image.manifest().descriptor.digest {
             continue;
         }
-        let Ok(other) = ReferencedBlobs::read(image.layout(), &descriptor) else { continue };
-        let layers: HashSet<Descriptor> = other.images.into_iter().flatten().collect();
-        let common: Vec<_> = layers.iter().filter(|layer| own.contains(&layer.digest)).collect();
-        let bytes: u64 = common.iter().map(|layer| size(image, &layer.digest)).sum();
-        shared.push(json!({ "tag": tag, "blobs": common.len(), "bytes": bytes }));
+        let common = known
+            .entry(ReferencedBlobs::key(&descriptor))
+            .or_insert_with(|| common(image, &own, &descriptor).ok());
+        if let Some((blobs, bytes)) = common {
+            shared.push(json!({ "tag": tag, "blobs": blobs, "bytes": bytes }));
+        }
     }
     Ok(Value::Array(shared))
+}
+
+/// How many of the image's own blobs that document refers to, and the size of these.
+fn common(image: &Image, own: &HashSet<Digest>, descriptor: &Descriptor) -> Result<(usize, u64)> {
+    let other = ReferencedBlobs::read(image.layout(), descriptor)?;
+    let layers: HashSet<Descriptor> = other.images.into_iter().flatten().collect();
+    let common = layers.iter().filter(|layer| own.contains(&layer.digest));
+    let sizes = common.map(|layer| size(image, &layer.digest));
+    Ok(sizes.fold((0, 0), |(blobs, bytes), size| (blobs + 1, bytes + size)))
 }
 
 /// Writes the metadata as text, a line an inode (see [`text`]). A file's content is one word

@@ -484,7 +484,7 @@ impl<'a> Assembler<'a> {
         let mut ranges = vec![Vec::new(); base.rootfs.blobs.len()];
         for extent in self.extents.iter().flatten() {
             let Some(ranges) = ranges.get_mut(extent.blob as usize) else { continue };
-            if !base.blobs.is_zeros(extent.blob) {
+            if !base.blobs.is_hole(extent) {
                 ranges.push(extent.offset..extent.offset + extent.length);
             }
         }

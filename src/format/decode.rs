@@ -15,6 +15,8 @@ use crate::tree::{Device, Ino, Inode, Kind, Metadata, Timestamp, Tree, TreeBuild
 /// The least that an inode with its entry takes in a message, in bytes: the reference's `Inode`
 /// has 4 words of data and 2 pointers, a `DirEntry` 1 and 1.
 const INODE_MIN: usize = 64;
+/// For how many extents room is made before they are read: what is claimed may not be there.
+const EXTENTS_FEW: u32 = 64;
 /// The longest target of a symbolic link, as Linux has it (`PATH_MAX` less the NUL).
 const SYMLINK_MAX: usize = 4095;
 /// The longest key and value of an extended attribute (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX`).
@@ -81,6 +83,8 @@ impl<'a> Aligned<'a> {
 /// The layers of inodes, each sorted by inode number.
 struct Layers<'a> {
     layers: Vec<Layer<'a>>,
+    /// The numbers of all inodes and where they stand, sorted; empty for a single layer.
+    index: Vec<(u64, Position)>,
 }
 
 struct Layer<'a> {
@@ -92,7 +96,7 @@ struct Layer<'a> {
 /// Where an inode stands.
 #[derive(Clone, Copy)]
 struct Position {
-    layer: usize,
+    layer: u32,
     index: u32,
 }
 
@@ -110,15 +114,16 @@ impl<'a> Layers<'a> {
             }
             layers.push(Layer { inodes, numbers: vec![None; inodes.len() as usize] });
         }
-        Ok(Layers { layers })
+        let index = if layers.len() > 1 { index(&layers) } else { Vec::new() };
+        Ok(Layers { layers, index })
     }
 
     fn get(&self, position: Position) -> inode::Reader<'a> {
-        self.layers[position.layer].inodes.get(position.index)
+        self.layers[position.layer as usize].inodes.get(position.index)
     }
 
     fn number(&mut self, position: Position) -> &mut Option<Ino> {
-        &mut self.layers[position.layer].numbers[position.index as usize]
+        &mut self.layers[position.layer as usize].numbers[position.index as usize]
     }
 
     /// How many inodes the layers claim to have.
@@ -128,11 +133,32 @@ impl<'a> Layers<'a> {
 
     /// The inode of this number in the first layer that has it.
     fn find(&self, ino: u64) -> Option<Position> {
-        let in_layer = |(layer, found): (usize, &Layer<'a>)| {
-            search(found.inodes, ino).map(|index| Position { layer, index })
-        };
-        self.layers.iter().enumerate().find_map(in_layer)
+        if let [layer] = &*self.layers {
+            return search(layer.inodes, ino).map(|index| Position { layer: 0, index });
+        }
+        let at = self.index.binary_search_by_key(&ino, |(ino, _)| *ino).ok()?;
+        Some(self.index[at].1)
     }
+}
+
+/// Where each inode number is found first: there may be very many layers.
+fn index(layers: &[Layer<'_>]) -> Vec<(u64, Position)> {
+    let mut index = Vec::new();
+    for (number, layer) in (0..).zip(layers) {
+        let mut last = None;
+        for inode in layer.inodes {
+            let ino = inode.get_ino();
+            if last.replace(ino) != Some(ino)
+                && let Some(index_in_layer) = search(layer.inodes, ino)
+            {
+                index.push((ino, Position { layer: number, index: index_in_layer }));
+            }
+        }
+    }
+    // Stable: of the same number, the one in the topmost layer stays first.
+    index.sort_by_key(|(ino, _)| *ino);
+    index.dedup_by_key(|(ino, _)| *ino);
+    index
 }
 
 /// Where an inode stands in a sorted list.
@@ -318,7 +344,8 @@ fn decode_file(
     chunks: struct_list::Reader<'_, file_chunk::Owned>,
     blobs: &mut Blobs,
 ) -> Result<Box<[Extent]>> {
-    let mut extents = Vec::new();
+    // Most files have one, for which a larger allocation that shrinks would leave a gap.
+    let mut extents = Vec::with_capacity(chunks.len().min(EXTENTS_FEW) as usize);
     let mut size = 0_u64;
     for chunk in chunks {
         let reference = chunk.get_blob().map_err(malformed)?;

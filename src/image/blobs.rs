@@ -9,7 +9,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{UnitWeighter, Weighter};
 
 use super::Image;
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Extent};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -86,6 +86,11 @@ impl Blobs {
     /// Whether this blob is the pack of zeros, whose content need not be read.
     pub fn is_zeros(&self, number: u32) -> bool {
         self.list[number as usize].is_zeros
+    }
+
+    /// Whether an extent is of zeros that need not be read: one may claim more than the pack has.
+    pub fn is_hole(&self, extent: &Extent) -> bool {
+        self.is_zeros(extent.blob) && extent.offset + extent.length <= zeros::LENGTH
     }
 
     /// Fills `buffer` with the content of a blob from `offset` on.

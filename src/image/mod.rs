@@ -257,7 +257,7 @@ impl Image {
 
     /// Whether the extent is of zeros, which a file's hole is made of.
     pub(crate) fn is_zeros(&self, extent: &Extent) -> bool {
-        self.blobs.is_zeros(extent.blob)
+        self.blobs.is_hole(extent)
     }
 
     /// Checks that all data blobs are there, well-formed, and as long as the files need them:

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Descriptor, Layout, media_type, to_bytes};
+use super::{CONFIG_VALUES_MAX, Descriptor, Layout, media_type, parse_document, to_bytes};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -56,8 +56,10 @@ impl ImageConfig {
 
     /// Reads a configuration; `what` names it in messages.
     pub fn parse(bytes: &[u8], what: &str) -> Result<Self> {
-        let document: Value = serde_json::from_slice(bytes)
-            .map_err(|error| Error::corrupt(format!("{what} is not JSON: {error}")))?;
+        let document = parse_document(bytes, CONFIG_VALUES_MAX).map_err(|error| {
+            let how = if error.is_data() { "valid" } else { "JSON" };
+            Error::corrupt(format!("{what} is not {how}: {error}"))
+        })?;
         if !document.is_object() {
             return Err(Error::corrupt(format!("{what} is not a JSON object")));
         }

@@ -183,7 +183,7 @@ impl Layout {
     /// Waits until nobody relies on blobs that no tag refers to, and keeps others from doing so.
     fn lock_blobs_alone(&self, monitor: &Monitor<'_>) -> Result<[File; 2]> {
         let path = self.path.join(BLOBS);
-        let blobs = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let blobs = super::open_folder(&path).map_err(|error| Error::io("open", &path, error))?;
         let door = self.door()?;
         while !try_lock(&door, &self.path, File::try_lock)? {
             monitor.count(Stage::Delete, 0)?;
@@ -198,7 +198,7 @@ impl Layout {
 
     fn door(&self) -> Result<File> {
         let path = self.path.join("blobs");
-        File::open(&path).map_err(|error| Error::io("open", &path, error))
+        super::open_folder(&path).map_err(|error| Error::io("open", &path, error))
     }
 
     /// Removes what builders left behind that were killed.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Descriptor, Name, invalid_json, parse_json, to_bytes};
+use super::{Descriptor, Name, VALUES_MAX, invalid_json, parse_document, to_bytes};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The annotation that holds a tag (OCI image-spec, annotations.md).
@@ -22,13 +23,12 @@ pub struct Index {
 impl Index {
     /// Reads the document; `path` is for messages.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
-        let mut document: Value = parse_json(bytes, path)?;
+        let mut document = parse_document(bytes, VALUES_MAX).map_err(|e| invalid_json(e, path))?;
         // Go's programs may write an empty list so.
         if let Some(manifests @ Value::Null) = document.get_mut("manifests") {
             *manifests = json!([]);
         }
-        let _: oci_spec::image::ImageIndex =
-            serde_json::from_value(document.clone()).map_err(|error| invalid_json(error, path))?;
+        oci_spec::image::ImageIndex::deserialize(&document).map_err(|e| invalid_json(e, path))?;
         match document["schemaVersion"].as_u64() {
             Some(2) => Ok(Index { document }),
             _ => Err(Error::new(
@@ -103,7 +103,7 @@ pub(super) fn tag_of(descriptor: &Value) -> Option<&str> {
 }
 
 fn descriptor_of(value: &Value) -> Result<Descriptor> {
-    let descriptor: oci_spec::image::Descriptor = serde_json::from_value(value.clone())
+    let descriptor = oci_spec::image::Descriptor::deserialize(value)
         .map_err(|error| Error::corrupt(format!("a descriptor in index.json: {error}")))?;
     Descriptor::of(&descriptor)
 }

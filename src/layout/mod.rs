@@ -48,12 +48,17 @@ const BLOBS: &str = "blobs/sha256";
 /// The largest JSON document that is read, in bytes. A registry may refuse manifests of more
 /// than 4 MiB, but the reference implementation makes some.
 const DOCUMENT_MAX: u64 = 32 * 1024 * 1024;
-/// The largest configuration that is read, in bytes. All of it is kept, and takes many times as
-/// much in memory.
+/// The largest configuration that is read, in bytes.
 const CONFIG_MAX: u64 = 4 * 1024 * 1024;
 
+/// How many values a document may have that is kept as a whole. One of a few bytes takes hundreds
+/// of them in memory: it is values that count there, not bytes.
+pub(crate) const VALUES_MAX: usize = 200_000;
+/// The same of a configuration, which a description of the image has once more.
+const CONFIG_VALUES_MAX: usize = 50_000;
+
 /// What refers to a blob: media type, digest and size.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Descriptor {
     /// The type of the blob.
     pub media_type: String,
@@ -83,6 +88,13 @@ impl Descriptor {
             "size": self.size,
         })
     }
+}
+
+/// What `oci-layout` says.
+#[derive(serde::Deserialize)]
+struct LayoutFile {
+    #[serde(rename = "imageLayoutVersion")]
+    version: Option<String>,
 }
 
 /// An OCI image layout on disk.
@@ -163,8 +175,8 @@ impl Layout {
             }
             bytes => bytes?,
         };
-        let document: Value = parse_json(&bytes, &path)?;
-        match document.get("imageLayoutVersion").and_then(Value::as_str) {
+        let file: LayoutFile = parse_json(&bytes, &path)?;
+        match file.version.as_deref() {
             Some(LAYOUT_VERSION) => Ok(()),
             Some(version) => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -327,7 +339,7 @@ impl Layout {
 
 fn lock(path: &Path, how: impl Fn(&File) -> io::Result<()>) -> Result<File> {
     let failed = |error| Error::io("lock", path, error);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_folder(path).map_err(failed)?;
     loop {
         match how(&file) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -336,8 +348,14 @@ fn lock(path: &Path, how: impl Fn(&File) -> io::Result<()>) -> Result<File> {
     }
 }
 
+/// Opens a folder; anything else is refused, and a FIFO does not block.
+fn open_folder(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).custom_flags(libc::O_DIRECTORY).open(path)
+}
+
 fn sync_folder(path: &Path) -> Result<()> {
-    let sync = || File::open(path)?.sync_all();
+    let sync = || open_folder(path)?.sync_all();
     sync().map_err(|error| Error::io("sync", path, error))
 }
 
@@ -368,6 +386,17 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], path: &Path) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| invalid_json(error, path))
+}
+
+/// Reads a document that is kept as a whole, and has at most so many values.
+pub(crate) fn parse_document(bytes: &[u8], values: usize) -> serde_json::Result<Value> {
+    use serde::de::Error as _;
+    // Each value but the first follows one of these; those in texts count too.
+    let follows = |byte: &&u8| matches!(byte, b'[' | b'{' | b',');
+    if bytes.iter().filter(follows).count() > values {
+        return Err(serde_json::Error::custom(format_args!("it has more than {values} values")));
+    }
+    serde_json::from_slice(bytes)
 }
 
 fn invalid_json(error: serde_json::Error, path: &Path) -> Error {

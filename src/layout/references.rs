@@ -1,10 +1,12 @@
 //! What the documents of a layout refer to, of whatever kind the images are.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 
 use oci_spec::image::Descriptor as OciDescriptor;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::manifest::{INDEX_DEPTH, media_type, parse, too_deep};
 use super::{DOCUMENT_MAX, Descriptor, Layout};
@@ -20,8 +22,11 @@ pub struct ReferencedBlobs {
     pub images: Vec<Vec<Descriptor>>,
     /// What documents mention that are of a kind unknown here.
     pub mentioned: Vec<Digest>,
-    read: HashSet<Descriptor>,
+    read: HashSet<DocumentKey>,
 }
+
+/// What a document is read as. Many descriptors may refer to one, and differ in other ways.
+pub(crate) type DocumentKey = (Digest, u64, Kind);
 
 /// A document that is still to be read, and how deep indexes may be nested from there on.
 type Pending = Vec<(Descriptor, usize)>;
@@ -31,6 +36,11 @@ impl ReferencedBlobs {
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self> {
         let mut found = ReferencedBlobs::default();
         found.add(layout, descriptor).map(|()| found)
+    }
+
+    /// What the document is read as: descriptors with the same key refer to the same.
+    pub(crate) fn key(descriptor: &Descriptor) -> DocumentKey {
+        (descriptor.digest, descriptor.size, Kind::of(&descriptor.media_type))
     }
 
     /// Adds what `descriptor` refers to, and what that refers to.
@@ -43,7 +53,7 @@ impl ReferencedBlobs {
             if depth == 0 {
                 return Err(too_deep());
             }
-            if self.read.insert(descriptor.clone()) {
+            if self.read.insert(Self::key(&descriptor)) {
                 self.add_document(layout, &descriptor, depth, &mut pending)?;
             }
         }
@@ -76,9 +86,7 @@ impl ReferencedBlobs {
             }
             Kind::Unknown if descriptor.size <= DOCUMENT_MAX => {
                 let bytes = layout.read_document(descriptor, "blob")?;
-                if let Ok(document) = serde_json::from_slice(&bytes) {
-                    self.mention(layout, &document, depth, pending)?;
-                }
+                self.mention(layout, Mentioned::read(&bytes), depth, pending)?;
                 None
             }
             // No document has so many bytes: it is data.
@@ -98,44 +106,115 @@ impl ReferencedBlobs {
         pending.push((descriptor, depth));
     }
 
-    /// Notes every digest in a document whose structure is not known.
+    /// Notes what a document mentions whose structure is not known.
     fn mention(
         &mut self,
         layout: &Layout,
-        document: &Value,
+        mentioned: Mentioned,
         depth: usize,
         pending: &mut Pending,
     ) -> Result<()> {
-        // The parser bounds how deep a document is.
-        match document {
-            Value::String(text) => self.mentioned.extend(text.parse::<Digest>()),
-            Value::Array(values) => {
-                for value in values {
-                    self.mention(layout, value, depth, pending)?;
-                }
+        for (media_type, digest) in mentioned.documents {
+            if let Some(size) = layout.blob_size(&digest)? {
+                self.link(Descriptor { media_type, digest, size }, depth - 1, pending);
             }
-            Value::Object(object) => {
-                let descriptor = OciDescriptor::deserialize(document);
-                if let Ok(descriptor) = descriptor.as_ref().map(Descriptor::of)
-                    && let Ok(descriptor) = descriptor
-                    && Kind::of(&descriptor.media_type) != Kind::Unknown
-                    && layout.blob_size(&descriptor.digest)?.is_some()
-                {
-                    self.link(descriptor, depth - 1, pending);
-                }
-                for value in object.values() {
-                    self.mention(layout, value, depth, pending)?;
-                }
-            }
-            _ => {}
         }
+        self.mentioned.extend(mentioned.digests);
         Ok(())
     }
 }
 
+/// The digests in a document of any structure, and which of them are said to be documents. The
+/// document itself is not kept: it would take many times as much memory as it has bytes.
+#[derive(Default)]
+struct Mentioned {
+    digests: Vec<Digest>,
+    documents: Vec<(String, Digest)>,
+}
+
+impl Mentioned {
+    /// Nothing, if it is no JSON.
+    fn read(bytes: &[u8]) -> Self {
+        let mut found = Mentioned::default();
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        match found.deserialize(&mut json).and_then(|_| json.end()) {
+            Ok(()) => found,
+            Err(_) => Mentioned::default(),
+        }
+    }
+}
+
+/// A value, as far as it is a text.
+type Text = Option<String>;
+
+impl<'de> DeserializeSeed<'de> for &mut Mentioned {
+    type Value = Text;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Text, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Mentioned {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+        self.digests.extend(text.parse::<Digest>());
+        Ok(Some(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Text, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Text, A::Error> {
+        while list.next_element_seed(&mut *self)?.is_some() {}
+        Ok(None)
+    }
+
+    // The parser bounds how deep a document is.
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Text, A::Error> {
+        let (mut media_type, mut digest) = (None, None);
+        while let Some(key) = object.next_key::<Cow<'de, str>>()? {
+            let text = object.next_value_seed(&mut *self)?;
+            match &*key {
+                "mediaType" => media_type = text,
+                "digest" => digest = text.and_then(|text| text.parse().ok()),
+                _ => {}
+            }
+        }
+        if let (Some(media_type), Some(digest)) = (media_type, digest)
+            && Kind::of(&media_type) != Kind::Unknown
+        {
+            self.documents.push((media_type, digest));
+        }
+        Ok(None)
+    }
+}
+
 /// What is known of the structure of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
     Index,
     Manifest,
     Unknown,

@@ -1,11 +1,14 @@
 //! The tags of a layout, whatever they refer to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
 use super::manifest::{media_type, no_such_tag};
-use super::{DOCUMENT_MAX, Descriptor, Index, Layout, Name, ReferencedBlobs, check_tag};
+use super::{
+    DOCUMENT_MAX, Descriptor, Index, Layout, Name, ReferencedBlobs, VALUES_MAX, check_tag,
+    parse_document,
+};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -56,24 +59,16 @@ pub struct TagEntry {
 }
 
 impl TagEntry {
-    fn of(layout: &Layout, value: &Value, descriptor: Result<Descriptor>) -> Self {
+    fn of(value: &Value, known: Option<Known>) -> Self {
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let blobs = descriptor.and_then(|descriptor| {
-            ReferencedBlobs::read(layout, &descriptor).map(|blobs| (descriptor, blobs))
-        });
-        let (kind, bytes) = match blobs {
-            Ok((descriptor, blobs)) => {
-                (kind(&descriptor, &blobs), Some(bytes(&descriptor, &blobs)))
-            }
-            Err(_) => (EntryKind::Unreadable, None),
-        };
+        let media_type = text("mediaType");
         TagEntry {
             tag: super::index::tag_of(value).map(str::to_owned),
             digest: text("digest"),
-            media_type: text("mediaType"),
             size: value["size"].as_u64().unwrap_or(0),
-            kind,
-            bytes,
+            kind: known.map_or(EntryKind::Unreadable, |known| kind(&media_type, known)),
+            bytes: known.map(|known| known.bytes),
+            media_type,
         }
     }
 
@@ -90,13 +85,26 @@ impl TagEntry {
     }
 }
 
-fn kind(descriptor: &Descriptor, blobs: &ReferencedBlobs) -> EntryKind {
+/// What is known of a document that could be read.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Whether it is, or refers to, an image that begins with a puzzlefs rootfs.
+    has_rootfs: bool,
+    /// The size of it and all blobs that it needs.
+    bytes: u64,
+}
+
+fn read(layout: &Layout, descriptor: &Descriptor) -> Option<Known> {
+    let blobs = ReferencedBlobs::read(layout, descriptor).ok()?;
     let first = blobs.images.first().and_then(|layers| layers.first());
-    match descriptor.media_type.as_str() {
+    let has_rootfs = first.is_some_and(|layer| layer.media_type == media_type::ROOTFS);
+    Some(Known { has_rootfs, bytes: bytes(descriptor, &blobs) })
+}
+
+fn kind(media_type: &str, known: Known) -> EntryKind {
+    match media_type {
         media_type::INDEX | media_type::DOCKER_LIST => EntryKind::Index,
-        media_type::MANIFEST if first.is_some_and(|l| l.media_type == media_type::ROOTFS) => {
-            EntryKind::Puzzlefs
-        }
+        media_type::MANIFEST if known.has_rootfs => EntryKind::Puzzlefs,
         media_type::MANIFEST | media_type::DOCKER_MANIFEST => EntryKind::Image,
         _ => EntryKind::Other,
     }
@@ -113,8 +121,16 @@ impl Layout {
     /// of puzzlefs.
     pub fn tags(&self) -> Result<Vec<TagEntry>> {
         let index = self.index()?;
-        let entries = index.raw_entries().zip(index.entries());
-        Ok(entries.map(|(value, (_, descriptor))| TagEntry::of(self, value, descriptor)).collect())
+        // Each document is read once, however many entries refer to it.
+        let mut documents = HashMap::new();
+        let entry = |(value, (_, descriptor)): (_, (_, Result<Descriptor>))| {
+            let known = descriptor.ok().and_then(|descriptor| {
+                let key = ReferencedBlobs::key(&descriptor);
+                *documents.entry(key).or_insert_with(|| read(self, &descriptor))
+            });
+            TagEntry::of(value, known)
+        };
+        Ok(index.raw_entries().zip(index.entries()).map(entry).collect())
     }
 
     /// Makes `tag` refer to what `name` refers to, instead of what it referred to. Of an entry of
@@ -176,7 +192,7 @@ impl Layout {
         let mut descriptor =
             Descriptor { media_type: media_type::MANIFEST.to_owned(), digest: *digest, size };
         let bytes = self.read_document(&descriptor, "manifest")?;
-        let document: Value = serde_json::from_slice(&bytes).map_err(|_| no_document())?;
+        let document = parse_document(&bytes, VALUES_MAX).map_err(|_| no_document())?;
         let kinds = [("layers", media_type::MANIFEST), ("manifests", media_type::INDEX)];
         let kind = kinds.into_iter().find(|(key, _)| document.get(key).is_some());
         let (_, otherwise) = kind.ok_or_else(no_document)?;

@@ -11,11 +11,18 @@ use crate::error::{Error, Result};
 /// The largest frame that is read, in bytes of content. Ours are 256 KiB; the zeros' are 1 MiB.
 pub const FRAME_MAX: u64 = 16 * 1024 * 1024;
 
-/// The most bytes that a frame takes in a blob: more than what zstd makes of any content.
-const STORED_MAX: u64 = FRAME_MAX + FRAME_MAX / 128;
+/// The most frames that a blob may have: a GiB of the reference's, which have 4 KiB.
+const FRAMES_MAX: u64 = 1 << 18;
+/// The longest chunk index that is read, in bytes: of more chunks than the largest pack can have.
+const INDEX_MAX: u64 = 16 * 1024 * 1024;
 
 /// The length of what ends a seek table: the number of frames, flags and a magic number.
 const TABLE_FOOTER: u64 = 9;
+/// What a frame may take beyond what zstd says is the most: it knows nothing of an encoder that
+/// is flushed often.
+const BLOCKS_MORE: u64 = 1024 * 1024;
+/// What a seek table ends with.
+const SEEKABLE_MAGIC: [u8; 4] = 0x8F92_EAB1_u32.to_le_bytes();
 /// The length of a skippable frame's header.
 const SKIPPABLE_HEADER: u64 = 8;
 
@@ -127,6 +134,9 @@ impl<R: Readable> PackReader<R> {
     pub fn read_frame(&self, number: usize) -> Result<Vec<u8>> {
         let frames = self.frames.as_ref().expect("only a compressed blob has frames");
         let (start, end) = (frames[number], frames[number + 1]);
+        if start.raw == end.raw {
+            return Ok(Vec::new());
+        }
         let mut stored = vec![0; (end.stored - start.stored) as usize];
         self.blob.read_exact_at(&mut stored, start.stored).map_err(unreadable)?;
         let length = (end.raw - start.raw) as usize;
@@ -173,6 +183,10 @@ fn read_seek_table(blob: &impl Readable, size: u64) -> Result<(zeekstd::SeekTabl
     // The length is taken from the footer so that no more is read than the blob has; whether it
     // is right is for the parser to say.
     let frames = u64::from(u32::from_le_bytes(footer[..4].try_into().expect("4 bytes")));
+    if frames > FRAMES_MAX && footer.ends_with(&SEEKABLE_MAGIC) {
+        let message = format!("the seek table has {frames} frames, more than {FRAMES_MAX}");
+        return Err(Error::corrupt(message));
+    }
     let entry = if footer[4] & 0x80 != 0 { 12 } else { 8 };
     let length = SKIPPABLE_HEADER + frames * entry + TABLE_FOOTER;
     let start = size.checked_sub(length).ok_or_else(no_table)?;
@@ -195,9 +209,10 @@ fn check_seek_table(table: &zeekstd::SeekTable, end: u64) -> Result<Vec<FrameSta
             return Err(lies(&format!("frame {number} has {raw} bytes, more than {FRAME_MAX}")));
         }
         let stored = size(table.frame_size_comp(number))?;
-        if stored > STORED_MAX {
-            let message = format!("frame {number} takes {stored} bytes, more than {STORED_MAX}");
-            return Err(lies(&message));
+        let most = zstd::zstd_safe::compress_bound(raw as usize) as u64 + BLOCKS_MORE;
+        // One without content is never read: it may be of anything.
+        if raw > 0 && stored > most {
+            return Err(lies(&format!("frame {number} takes {stored} bytes for {raw}")));
         }
         frames.push(at);
         at.stored += stored;
@@ -215,6 +230,7 @@ fn find_index(blob: &impl Readable, end: u64) -> Result<Option<std::ops::Range<u
     let Some(footer_start) = end.checked_sub(index::FOOTER as u64) else { return Ok(None) };
     let mut footer = [0; index::FOOTER];
     blob.read_exact_at(&mut footer, footer_start).map_err(unreadable)?;
-    let start = index::frame_length(&footer).and_then(|length| end.checked_sub(length));
+    let length = index::frame_length(&footer).filter(|&length| length <= INDEX_MAX);
+    let start = length.and_then(|length| end.checked_sub(length));
     Ok(start.map(|start| start..end))
 }

@@ -77,7 +77,7 @@ impl<'a> ImageFile<'a> {
 impl Contents for ImageFile<'_> {
     fn data_from(&mut self, offset: u64) -> Result<u64> {
         self.seek(offset);
-        let zeros = self.extents.iter().take_while(|extent| self.blobs.is_zeros(extent.blob));
+        let zeros = self.extents.iter().take_while(|extent| self.blobs.is_hole(extent));
         let end = self.start + zeros.map(|extent| extent.length).sum::<u64>();
         Ok(end.max(offset))
     }

@@ -14,10 +14,11 @@ use tempfile::TempDir;
 pub const PUZZLEFS: &str = env!("CARGO_BIN_EXE_puzzlefs");
 
 /// A run that takes longer hangs: most take some milliseconds, the longest a few seconds.
-const TIMEOUT_SECONDS: &str = "30";
+const TIMEOUT_SECONDS: &str = "300";
 
-/// The address space of a run. Input that claims to be large must not be believed.
-const ADDRESS_SPACE: &str = "--as=1073741824";
+/// The address space of a run: what keeps the machine from harm, where a run is to be refused for
+/// the memory that it takes.
+const ADDRESS_SPACE: &str = "--as=4294967296";
 
 /// What a test expects, or the reason why it did not come.
 pub type Verdict = Result<(), String>;
@@ -35,10 +36,19 @@ pub fn each<R>(rows: impl IntoIterator<Item = R>, check: impl Fn(&R) -> Verdict)
     assert!(failures.is_empty(), "{} of {checked} rows:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What came out of a run of the CLI.
+/// What came out of a run of the CLI, or of another program.
 pub struct Run {
     command: String,
     output: Output,
+}
+
+/// A command that runs a program in `dir` with limits on its time and memory, up to the program's
+/// own name.
+pub fn limited(dir: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", TIMEOUT_SECONDS, "prlimit", ADDRESS_SPACE]);
+    command.current_dir(dir);
+    command
 }
 
 /// Runs the CLI in `dir`, with limits on its time and memory.
@@ -48,9 +58,7 @@ pub fn puzzlefs(dir: &Path, args: &[&str]) -> Run {
 
 /// The same through a command that runs a command, such as setpriv.
 pub fn wrapped(dir: &Path, wrapper: &[&str], args: &[&str]) -> Run {
-    let limits = ["--signal=KILL", TIMEOUT_SECONDS, "prlimit", ADDRESS_SPACE];
-    let limits = [&limits, wrapper].concat();
-    Run::of(Command::new("timeout").args(limits).arg(PUZZLEFS).current_dir(dir), args)
+    Run::of(limited(dir).args(wrapper).arg(PUZZLEFS), args)
 }
 
 impl Run {
@@ -58,6 +66,11 @@ impl Run {
     pub fn of(command: &mut Command, args: &[&str]) -> Self {
         let output = command.args(args).output();
         let output = output.unwrap_or_else(|error| panic!("run {command:?}: {error}"));
+        Self::ended(args, output)
+    }
+
+    /// A run of the CLI with these arguments that left this.
+    pub fn ended(args: &[&str], output: Output) -> Self {
         Run { command: format!("puzzlefs {}", args.join(" ")), output }
     }
 
@@ -91,14 +104,27 @@ impl Run {
     /// It failed with `code`, saying `message`: in one line, unless it found fault with the
     /// command line, of which clap says more.
     pub fn refused(&self, code: i32, message: &str) -> Verdict {
+        match code {
+            1 => self.told(1, "puzzlefs: ", message),
+            _ => self.said(code, message),
+        }
+    }
+
+    /// It failed with `code`, saying `message`: in one line, which begins with `start`.
+    pub fn told(&self, code: i32, start: &str, message: &str) -> Verdict {
+        self.said(code, message)?;
         let said = self.stderr();
-        let one_line = said.lines().count() == 1 && said.starts_with("puzzlefs: ");
+        match said.lines().count() == 1 && said.starts_with(start) {
+            true => Ok(()),
+            false => Err(format!("{self}: should say one line, '{start}…'")),
+        }
+    }
+
+    fn said(&self, code: i32, message: &str) -> Verdict {
         if self.code()? != code {
             Err(format!("{self}: should exit with {code}"))
-        } else if !said.contains(message) {
+        } else if !self.stderr().contains(message) {
             Err(format!("{self}: should say '{message}'"))
-        } else if code == 1 && !one_line {
-            Err(format!("{self}: should say one line, 'puzzlefs: …'"))
         } else {
             Ok(())
         }
@@ -112,12 +138,12 @@ impl Run {
         }
     }
 
-    /// `fsck` found an error that says `message`.
-    pub fn found(&self, message: &str) -> Verdict {
+    /// A check ended with `code` and found an error that says `message`.
+    pub fn found(&self, code: i32, message: &str) -> Verdict {
         let stdout = self.stdout();
         let named = |line: &str| line.starts_with("error: ") && line.contains(message);
-        if self.code()? != 1 {
-            Err(format!("{self}: should exit with 1"))
+        if self.code()? != code {
+            Err(format!("{self}: should exit with {code}"))
         } else if !stdout.lines().any(named) {
             Err(format!("{self}: should find '{message}'"))
         } else {

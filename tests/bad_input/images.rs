@@ -1,8 +1,5 @@
-//! A small image that is right, and what the CLI does with one that is not.
+//! A small image that is right.
 
-use std::path::Path;
-
-use crate::check::{Verdict, nothing_written, puzzlefs};
 use crate::forge::{Blob, FRAME, Image, dir, file, symlink};
 
 // The inodes of the sample:
@@ -37,52 +34,4 @@ pub fn sample() -> Image {
         file(R, &[raw.extent(0, CONTENT_OF_R.len() as u64)]),
     ];
     Image::new(inodes, vec![zstd, raw])
-}
-
-/// The ways to read an image.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Verb {
-    Inspect,
-    Ls,
-    Cat,
-    Extract,
-    Fsck,
-}
-
-use Verb::*;
-
-pub const ALL: &[Verb] = &[Inspect, Ls, Cat, Extract, Fsck];
-/// Those that read what is in files.
-pub const DATA: &[Verb] = &[Cat, Extract, Fsck];
-
-impl Verb {
-    fn args(self) -> &'static [&'static str] {
-        match self {
-            Inspect => &["inspect", "out:v1"],
-            Ls => &["ls", "-R", "out:v1"],
-            Cat => &["cat", "out:v1", "/f"],
-            Extract => &["extract", "out:v1", "target"],
-            Fsck => &["fsck", "out:v1"],
-        }
-    }
-}
-
-/// The image `out:v1` in `dir` is refused by these verbs, which name what is wrong and write
-/// nothing, and by no other.
-pub fn refused_by(dir: &Path, verbs: &[Verb], message: &str) -> Verdict {
-    let mut problems = Vec::new();
-    for &verb in ALL {
-        let read = || {
-            let run = puzzlefs(dir, verb.args());
-            match verb {
-                _ if !verbs.contains(&verb) => run.succeeded(),
-                Fsck => run.found(message).or(run.refused(1, message)),
-                _ => run.refused(1, message),
-            }
-        };
-        let writes = verb == Extract && !verbs.contains(&verb);
-        let verdict = if writes { read() } else { nothing_written(dir, read) };
-        problems.extend(verdict.err());
-    }
-    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n    ")) }
 }

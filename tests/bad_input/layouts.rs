@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::check::{Random, each, named, nothing_written, puzzlefs, same, scratch, tags};
 use crate::forge::{INDEX_TYPE, Image, MANIFEST_TYPE, ROOTFS_TYPE, Stored, add_to_index, store};
-use crate::images::{ALL, DATA, R, Verb, refused_by, sample};
+use crate::images::{R, sample};
+use crate::verbs::{ALL, ALL_DATA, DATA, Verb, refused_by};
 
 /// What may happen to a file of the layout.
 type Damage = (&'static str, fn(&Path));
@@ -59,7 +60,7 @@ fn damaged_blobs() {
         ("the config", |stored| stored.config, ALL),
         ("the rootfs", |stored| stored.rootfs, ALL),
         ("a zstd pack", |stored| stored.blobs[0].clone(), DATA),
-        ("a raw pack", |stored| stored.blobs[1].clone(), &[Verb::Extract, Verb::Fsck]),
+        ("a raw pack", |stored| stored.blobs[1].clone(), ALL_DATA),
     ];
     let rows = parts.iter().flat_map(|part| DAMAGES.iter().map(move |damage| (part, damage)));
     each(rows, |((part, path, verbs), (damage, apply))| {
@@ -82,6 +83,22 @@ fn damaged_layout_files() {
         sample().write(&scratch.path().join("out"), "v1");
         apply(&scratch.path().join("out").join(file));
         refused_by(scratch.path(), ALL, file).map_err(named(&format!("{file} {damage}")))
+    });
+}
+
+/// Each is locked, by some verbs.
+#[test]
+fn folders_that_are_none() {
+    let folders = ["blobs", "blobs/sha256"];
+    let rows = folders.iter().flat_map(|folder| DAMAGES[6..].iter().map(move |d| (folder, d)));
+    each(rows, |(folder, (damage, apply))| {
+        let scratch = scratch();
+        sample().write(&scratch.path().join("out"), "v1");
+        let path = scratch.path().join("out").join(folder);
+        fs::rename(&path, scratch.path().join("away")).expect("rename");
+        File::create(&path).expect("put something in its place");
+        apply(&path);
+        refused_by(scratch.path(), ALL, "").map_err(named(&format!("{folder} {damage}")))
     });
 }
 
@@ -135,7 +152,6 @@ type Row = (&'static str, fn(&mut Value), &'static str);
 #[test]
 fn manifests() {
     let rows: &[Row] = &[
-        ("no layers", |m| m["layers"] = json!([]), "has no layers"),
         ("layers that are no list", |m| m["layers"] = json!({}), "expected a sequence"),
         (
             "layers missing",
@@ -160,6 +176,17 @@ fn manifests() {
             },
             "application/vnd.oci.image.layer.v1.tar+gzip",
         ),
+        (
+            "a type that would be a command to a terminal",
+            |m| m["layers"][0]["mediaType"] = json!("a\n\u{1b}[2Jpuzzlefs: all is well"),
+            r"type 'a\n\u{1b}[2Jpuzzlefs: all is well'",
+        ),
+        (
+            "a type of a MiB",
+            |m| m["layers"][0]["mediaType"] = json!("x".repeat(1 << 20)),
+            "first layer is of type 'xxx",
+        ),
+        ("a manifest", |m| m["layers"][1]["mediaType"] = json!(MANIFEST_TYPE), MANIFEST_TYPE),
         (
             "a rootfs of a later version",
             |m| {
@@ -209,6 +236,11 @@ fn manifests() {
             |m| m["layers"][0]["digest"] = json!("md5:00000000000000000000000000000000"),
             "md5",
         ),
+        (
+            "a SHA-512",
+            |m| m["layers"][0]["digest"] = json!(format!("sha512:{}", "0".repeat(128))),
+            "is not a SHA-256",
+        ),
         ("a size below 0", |m| m["layers"][0]["size"] = json!(-1), "-1"),
         ("a size that is a text", |m| m["layers"][0]["size"] = json!("1"), "expected u64"),
         (
@@ -230,6 +262,16 @@ fn manifests() {
         image.write(&scratch.path().join("out"), "v1");
         refused_by(scratch.path(), ALL, message).map_err(named(name))
     });
+}
+
+/// It may be built upon.
+#[test]
+fn a_manifest_without_layers() {
+    let scratch = scratch();
+    let image = Image { manifest: |m| m["layers"] = json!([]), ..sample() };
+    image.write(&scratch.path().join("out"), "v1");
+    let verbs: Vec<Verb> = ALL.iter().copied().filter(|&verb| verb != Verb::Delta).collect();
+    refused_by(scratch.path(), &verbs, "has no layers").unwrap();
 }
 
 #[test]
@@ -360,8 +402,8 @@ fn a_broken_image_leaves_the_others_alone() {
     puzzlefs(dir, &["build", "tree", "out:v2"]).succeeded().unwrap();
     assert_eq!(tags(&out), ["broken", "hollow", "v1", "v2"]);
     let fsck = puzzlefs(dir, &["fsck", "out"]);
-    fsck.found("(hurts: broken)").unwrap();
-    fsck.found("(hurts: hollow)").unwrap();
+    fsck.found(1, "(hurts: broken)").unwrap();
+    fsck.found(1, "(hurts: hollow)").unwrap();
     assert!(!fsck.stdout().contains("v1") && !fsck.stdout().contains("v2"), "{fsck}");
 }
 

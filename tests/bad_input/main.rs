@@ -9,6 +9,7 @@ mod forge;
 mod metadata_capnp;
 
 mod advice;
+mod bombs;
 mod check;
 mod crash;
 mod images;
@@ -19,3 +20,4 @@ mod metadata;
 mod output;
 mod right_input;
 mod sources;
+mod verbs;

@@ -6,7 +6,8 @@ use crate::forge::words::{
     MOST_ELEMENTS, To, add_data, add_list, add_struct, bytes, far_pointer, list_pointer, message,
     segment_table, struct_pointer, tag,
 };
-use crate::images::{ALL, refused_by, sample};
+use crate::images::sample;
+use crate::verbs::{ALL, refused_by};
 
 // Where the words of `skeleton` are.
 const ROOT: usize = 0;

@@ -23,3 +23,10 @@ for language in c go rust; do
     echo "one suite, $language:"
     TOOL=$work/$language bats "$here/suite.bats"
 done
+
+# The tables of hostile images: all of them, 'bombs:: layouts:: messages:: metadata::', take some minutes.
+: "${HOSTILE:=layouts::descriptors messages::pointers metadata::directories metadata::extents}"
+echo 'hostile images, by the command and each of these:'
+# shellcheck disable=SC2086  # words
+(cd "$here" && PUZZLEFS_TOOLS=$work/c:$work/go:$work/rust \
+    cargo test --quiet --release --locked --test bad_input -- $HOSTILE)

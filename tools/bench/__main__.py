@@ -5,6 +5,7 @@
   mounts               mounts beside squashfs, erofs, squashfuse and the reference
   convert              an ordinary image converted, and unpacked and built
   stacker              the steps of a stacker build, beside its tar and squashfs layers
+  inodes               images of up to ten million inodes opened, listed and mounted
   steps                a thousand small deltas, and the delta of one file
 """
 
@@ -12,6 +13,7 @@ import sys
 
 import convert
 import images
+import inodes
 import mounts
 import stacker
 import steps
@@ -19,6 +21,7 @@ import versions
 
 BENCHES = {
     "convert": convert.main,
+    "inodes": inodes.main,
     "mounts": mounts.main,
     "stacker": stacker.main,
     "steps": steps.main,

@@ -45,7 +45,7 @@ class Mount:
             return
         self.process = subprocess.Popen([*self.mount, point], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not os.path.ismount(point):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"bench: {self.name} did not mount")

@@ -27,11 +27,14 @@ pub fn tags(args: Tags) -> Result<ExitCode, Failure> {
         look::print_json(&Value::Array(entries))?;
         return Ok(ExitCode::SUCCESS);
     }
+    /// As long as a tag can be.
+    const WIDEST: usize = 128;
     let width = tags.iter().map(|entry| entry.tag.as_deref().unwrap_or("-").len()).max();
+    let width = width.unwrap_or(0).min(WIDEST);
     for TagEntry { tag, digest, bytes, kind, .. } in &tags {
         let tag = tag.as_deref().unwrap_or("-").escape_debug().to_string();
         let bytes = bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
-        let width = width.unwrap_or(0);
+        let digest = digest.escape_debug();
         look::print(&format!("{tag:<width$} {digest} {bytes:>12} {}\n", kind.as_str()))?;
     }
     Ok(ExitCode::SUCCESS)

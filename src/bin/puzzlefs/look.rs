@@ -156,15 +156,26 @@ pub fn ls(args: Ls) -> Result<ExitCode, Failure> {
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     };
-    // Names from the directory asked for, the next one last.
-    let mut pending: Vec<(Vec<u8>, Ino)> =
-        entries.iter().rev().map(|entry| (entry.name.to_vec(), entry.ino)).collect();
-    while let Some((path, ino)) = pending.pop() {
-        list(&image, &mut out, &path, ino, args.long)?;
-        if args.recursive {
-            let entries = image.tree().inode(ino).entries().unwrap_or_default();
-            let below = entries.iter().rev();
-            pending.extend(below.map(|entry| ([&path[..], b"/", &entry.name].concat(), entry.ino)));
+    // What is still to be listed of each directory from the one asked for on, and the length of
+    // its path from there.
+    let mut levels = vec![(entries, 0)];
+    let mut path = Vec::new();
+    while let Some((entries, length)) = levels.last_mut() {
+        path.truncate(*length);
+        let Some((entry, rest)) = entries.split_first() else {
+            levels.pop();
+            continue;
+        };
+        *entries = rest;
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&entry.name);
+        list(&image, &mut out, &path, entry.ino, args.long)?;
+        if args.recursive
+            && let Some(below) = image.tree().inode(entry.ino).entries()
+        {
+            levels.push((below, path.len()));
         }
     }
     out.flush()?;
