@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::chunk::Extent;
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
-use crate::sys::dirs::{self, Dirs};
+use crate::sys::dirs::{self, Dirs, open_at};
 use crate::sys::namespace::in_user_namespace;
 use crate::sys::remove::remove_content;
 use crate::sys::thread;
@@ -315,7 +315,7 @@ impl<'a> Extraction<'a> {
         let dir = folders.open(node.parent)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&*dir, node.name, flags, Mode::from_raw_mode(0o600))
+        let file = open_at(&*dir, node.name, flags, Mode::from_raw_mode(0o600))
             .map(File::from)
             .map_err(|error| Error::io("make", self.path(node), error))?;
         let mut offset = 0;

@@ -214,10 +214,5 @@ fn try_lock(
     path: &Path,
     how: impl Fn(&File) -> std::result::Result<(), TryLockError>,
 ) -> Result<bool> {
-    match how(file) {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
-    }
+    crate::sys::lock::try_lock(file, how).map_err(|error| Error::io("lock", path, error))
 }

@@ -1,6 +1,7 @@
 //! The system calls that the standard library does not have, as safe functions.
 
 pub mod dirs;
+pub mod lock;
 pub mod namespace;
 pub mod remove;
 pub mod thread;
