@@ -191,6 +191,8 @@ impl Staging {
             let sync = || File::open(&path)?.sync_all();
             sync().map_err(|error| Error::io("sync", &path, error))?;
         }
+        // Who made the layout may have been killed before it was there for good.
+        sync_folder(&self.layout.path)?;
         for digest in std::mem::take(&mut self.staged) {
             let path = self.layout.blob_path(&digest);
             fs::rename(self.path(&digest), &path)
