@@ -82,6 +82,8 @@ pub fn gc(path: &Path, options: &GcOptions, monitor: &Monitor<'_>) -> Result<GcR
         leftover_bytes: leftovers.bytes,
         ..GcReport::default()
     };
+    // The index that was read refers to less than the one that a loss of power might bring back.
+    layout.sync_index()?;
     let blobs = layout.blobs()?;
     let total = blobs.len() as u64;
     let now = SystemTime::now();

@@ -342,6 +342,14 @@ impl Layout {
         self.replace(INDEX_FILE, &index.to_bytes())
     }
 
+    /// Makes `index.json` as it is stay so, whoever wrote it.
+    fn sync_index(&self) -> Result<()> {
+        let path = self.path.join(INDEX_FILE);
+        let (file, _) = open_file(&path)?;
+        file.sync_all().map_err(|error| Error::io("sync", &path, error))?;
+        sync_folder(&self.path)
+    }
+
     /// Keeps others from changing `index.json`; released when dropped.
     fn lock(&self) -> Result<File> {
         lock(&self.path, File::lock)
