@@ -82,9 +82,15 @@ pub fn extract(
     let threads = thread::threads(options.threads)?;
     image.check_blobs()?;
     let target = Target::make(target)?;
-    let report = Extraction::new(image, target.path, options)?.run(threads, monitor)?;
-    target.keep();
-    Ok(report)
+    match Extraction::new(image, target.path, options)
+        .and_then(|extraction| extraction.run(threads, monitor))
+    {
+        Ok(report) => {
+            target.keep();
+            Ok(report)
+        }
+        Err(error) => Err(target.give_up(error)),
+    }
 }
 
 /// The directory that is extracted to. What was extracted is removed, unless it is kept.
@@ -115,6 +121,17 @@ impl<'a> Target<'a> {
         std::mem::forget(self);
     }
 
+    /// Removes what was extracted; adds to `error` if that is not possible.
+    fn give_up(self, error: Error) -> Error {
+        let removed = self.remove();
+        let path = self.path.display();
+        self.keep();
+        match removed {
+            Ok(()) => error,
+            Err(why) => error.advice(format_args!("a part remains in '{path}': {why}")),
+        }
+    }
+
     fn remove(&self) -> std::io::Result<()> {
         remove_content(File::open(self.path)?.as_fd())?;
         if self.created { std::fs::remove_dir(self.path) } else { Ok(()) }
@@ -122,7 +139,8 @@ impl<'a> Target<'a> {
 }
 
 impl Drop for Target<'_> {
-    /// A failure is only logged: there is an error to be told already, or a panic.
+    /// Where it was neither kept nor given up: after a panic, beside which a failure here is only
+    /// logged.
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
             let path = self.path.display();
