@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::chunk::Extent;
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
-use crate::sys::dirs::{self, Dirs};
+use crate::sys::dirs::{self, Dirs, open_at};
 use crate::sys::namespace::in_user_namespace;
 use crate::sys::remove::remove_content;
 use crate::sys::thread;
@@ -82,9 +82,15 @@ pub fn extract(
     let threads = thread::threads(options.threads)?;
     image.check_blobs()?;
     let target = Target::make(target)?;
-    let report = Extraction::new(image, target.path, options)?.run(threads, monitor)?;
-    target.keep();
-    Ok(report)
+    match Extraction::new(image, target.path, options)
+        .and_then(|extraction| extraction.run(threads, monitor))
+    {
+        Ok(report) => {
+            target.keep();
+            Ok(report)
+        }
+        Err(error) => Err(target.give_up(error)),
+    }
 }
 
 /// The directory that is extracted to. What was extracted is removed, unless it is kept.
@@ -115,6 +121,17 @@ impl<'a> Target<'a> {
         std::mem::forget(self);
     }
 
+    /// Removes what was extracted; adds to `error` if that is not possible.
+    fn give_up(self, error: Error) -> Error {
+        let removed = self.remove();
+        let path = self.path.display();
+        self.keep();
+        match removed {
+            Ok(()) => error,
+            Err(why) => error.advice(format_args!("a part remains in '{path}': {why}")),
+        }
+    }
+
     fn remove(&self) -> std::io::Result<()> {
         remove_content(File::open(self.path)?.as_fd())?;
         if self.created { std::fs::remove_dir(self.path) } else { Ok(()) }
@@ -122,7 +139,8 @@ impl<'a> Target<'a> {
 }
 
 impl Drop for Target<'_> {
-    /// A failure is only logged: there is an error to be told already, or a panic.
+    /// Where it was neither kept nor given up: after a panic, beside which a failure here is only
+    /// logged.
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
             let path = self.path.display();
@@ -315,7 +333,7 @@ impl<'a> Extraction<'a> {
         let dir = folders.open(node.parent)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&*dir, node.name, flags, Mode::from_raw_mode(0o600))
+        let file = open_at(&*dir, node.name, flags, Mode::from_raw_mode(0o600))
             .map(File::from)
             .map_err(|error| Error::io("make", self.path(node), error))?;
         let mut offset = 0;

@@ -82,6 +82,8 @@ pub fn gc(path: &Path, options: &GcOptions, monitor: &Monitor<'_>) -> Result<GcR
         leftover_bytes: leftovers.bytes,
         ..GcReport::default()
     };
+    // The index that was read refers to less than the one that a loss of power might bring back.
+    layout.sync_index()?;
     let blobs = layout.blobs()?;
     let total = blobs.len() as u64;
     let now = SystemTime::now();
@@ -214,10 +216,5 @@ fn try_lock(
     path: &Path,
     how: impl Fn(&File) -> std::result::Result<(), TryLockError>,
 ) -> Result<bool> {
-    match how(file) {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
-    }
+    crate::sys::lock::try_lock(file, how).map_err(|error| Error::io("lock", path, error))
 }

@@ -30,6 +30,7 @@ pub use references::ReferencedBlobs;
 pub use staging::{StagedBlob, Staging};
 pub use tags::{EntryKind, TagEntry};
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -112,7 +113,8 @@ impl Layout {
         layout.check().map(|()| layout)
     }
 
-    /// Opens the layout at `path`, and makes it if there is nothing or an empty folder.
+    /// Opens the layout at `path`, and makes it if there is nothing or an empty folder; or what
+    /// somebody left who was killed while making it.
     pub fn open_or_create(path: &Path) -> Result<Self> {
         let layout = Layout { path: path.to_owned() };
         if path.exists() && !path.is_dir() {
@@ -121,9 +123,7 @@ impl Layout {
         fs::create_dir_all(path).map_err(|error| Error::io("make the layout", path, error))?;
         // Somebody else may be making it just now.
         let _lock = layout.lock()?;
-        let mut entries =
-            fs::read_dir(path).map_err(|error| Error::io("list the layout", path, error))?;
-        if entries.next().is_none() {
+        if layout.is_unfinished()? {
             layout.create()?;
         }
         match layout.check() {
@@ -143,21 +143,59 @@ impl Layout {
         Ok(Layout { path })
     }
 
+    /// Whether the folder has nothing but what [`create`](Self::create) makes before it is done.
+    fn is_unfinished(&self) -> Result<bool> {
+        let empty = to_bytes(&empty_index());
+        for name in names(&self.path)? {
+            let path = self.path.join(&name);
+            let made_here = match name.as_encoded_bytes() {
+                b"blobs" if path.is_dir() => match &names(&path)?[..] {
+                    [] => true,
+                    [name] => name == "sha256" && names(&path.join(name))?.is_empty(),
+                    _ => false,
+                },
+                b"index.json" => {
+                    open_file(&path)?.1 == empty.len() as u64
+                        && read_file(&path, index::SIZE_MAX)? == empty
+                }
+                name => name.starts_with(staging::PREFIX.as_bytes()),
+            };
+            if !made_here {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn create(&self) -> Result<()> {
+        self.sync_above()?;
         let blobs = self.path.join(BLOBS);
         fs::create_dir_all(&blobs).map_err(|error| Error::io("make", &blobs, error))?;
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": media_type::INDEX,
-            "manifests": [],
-        });
-        self.replace(INDEX_FILE, &to_bytes(&index))?;
         sync_folder(&self.path.join("blobs"))?;
+        self.replace(INDEX_FILE, &to_bytes(&empty_index()))?;
         // Last, since it is what makes the folder a layout.
-        self.replace(LAYOUT_FILE, &to_bytes(&json!({ "imageLayoutVersion": LAYOUT_VERSION })))?;
-        let real = fs::canonicalize(&self.path)
-            .map_err(|error| Error::io("find the path of", &self.path, error))?;
-        real.parent().map_or(Ok(()), sync_folder)
+        self.replace(LAYOUT_FILE, &to_bytes(&json!({ "imageLayoutVersion": LAYOUT_VERSION })))
+    }
+
+    /// Makes the folders that the layout lies in stay, up to where its file system begins: who made
+    /// them may have been killed before they were synced.
+    fn sync_above(&self) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let failed = |error| Error::io("find the path of", &self.path, error);
+        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+        let real = fs::canonicalize(&self.path).map_err(failed)?;
+        let own = device(&real).map_err(failed)?;
+        for folder in real.ancestors().skip(1) {
+            if device(folder).map_err(failed)? != own {
+                break;
+            }
+            match sync_folder(folder) {
+                // A stranger's, who has made it before.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
@@ -316,6 +354,14 @@ impl Layout {
         self.replace(INDEX_FILE, &index.to_bytes())
     }
 
+    /// Makes `index.json` as it is stay so, whoever wrote it.
+    fn sync_index(&self) -> Result<()> {
+        let path = self.path.join(INDEX_FILE);
+        let (file, _) = open_file(&path)?;
+        file.sync_all().map_err(|error| Error::io("sync", &path, error))?;
+        sync_folder(&self.path)
+    }
+
     /// Keeps others from changing `index.json`; released when dropped.
     fn lock(&self) -> Result<File> {
         lock(&self.path, File::lock)
@@ -340,12 +386,23 @@ impl Layout {
 fn lock(path: &Path, how: impl Fn(&File) -> io::Result<()>) -> Result<File> {
     let failed = |error| Error::io("lock", path, error);
     let file = open_folder(path).map_err(failed)?;
-    loop {
-        match how(&file) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result.map(|()| file).map_err(failed),
-        }
-    }
+    crate::sys::lock::lock(&file, how).map_err(failed)?;
+    Ok(file)
+}
+
+fn empty_index() -> Value {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::INDEX,
+        "manifests": [],
+    })
+}
+
+/// What a folder holds.
+fn names(folder: &Path) -> Result<Vec<OsString>> {
+    let list = || fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect();
+    let names: io::Result<_> = list();
+    names.map_err(|error| Error::io("list", folder, error))
 }
 
 /// Opens a folder; anything else is refused, and a FIFO does not block.

@@ -4,7 +4,7 @@
 //! first all are on the disk for good, then all get their names. So a blob is complete or absent,
 //! whenever a builder or the machine dies.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use super::{Layout, sync_folder};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::sys::lock::try_lock;
 
 /// What the names of all temporary files and folders in a layout begin with.
 pub(super) const PREFIX: &str = ".puzzlefs-";
@@ -84,10 +85,8 @@ fn clear_one(path: &Path, dry_run: bool) -> io::Result<Option<u64>> {
         return removed.map(|()| Some(metadata.len()));
     }
     let folder = File::open(path)?;
-    match folder.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error),
+    if !try_lock(&folder, File::try_lock)? {
+        return Ok(None);
     }
     let entries = fs::read_dir(path)?;
     let bytes: io::Result<u64> =
@@ -192,6 +191,8 @@ impl Staging {
             let sync = || File::open(&path)?.sync_all();
             sync().map_err(|error| Error::io("sync", &path, error))?;
         }
+        // Who made the layout may have been killed before it was there for good.
+        sync_folder(&self.layout.path)?;
         for digest in std::mem::take(&mut self.staged) {
             let path = self.layout.blob_path(&digest);
             fs::rename(self.path(&digest), &path)

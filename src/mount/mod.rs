@@ -32,6 +32,7 @@ mod state;
 mod table;
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ use attach::Attributes;
 use filesystem::{FileSystem, Owners};
 use log::Log;
 use overlay::Kept;
+use table::Facts;
 
 /// Where what is written to a mount goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -166,23 +168,34 @@ pub fn mount(image: &Arc<Image>, point: &Path, options: MountOptions) -> Result<
     let locations = Arc::new(image.tree().locations());
     let file_system = FileSystem::new(image.clone(), locations, ahead.clone(), log.clone(), owners);
     let kept_path = kept.as_ref().map(Kept::place);
+    let facts = |mount: &OwnedFd| {
+        table::facts(mount, Path::new(""))
+            .map_err(|error| Error::system("look at the mount", error.into()))
+    };
+    let Facts { id, device } = match &connection.detached {
+        Some(lower) => facts(lower)?,
+        None => table::facts(rustix::fs::CWD, &point)
+            .map_err(|error| Error::io("look at", &point, error))?,
+    };
+    let threads = (&ahead, loops);
+    let ended = options.ended;
     let (running, detached) =
-        session::start(connection, file_system, (&ahead, loops), loops, log, options.ended, kept)?;
+        session::start(connection, device, file_system, threads, log, ended, kept)?;
     if mounted_by_helper {
-        running.settle(&point)?;
+        running.settle(id, &point);
         undo.forget();
     }
     if let Some(lower) = detached {
-        let facts = table::facts(&lower, Path::new(""))
-            .map_err(|error| Error::system("look at the mount", error.into()))?;
-        attach::raise_readahead(facts.device);
+        attach::raise_readahead(device);
         let ids = (&options.uids, &options.gids);
         let top = match options.writable {
             Writable::No => lower,
             _ => overlay::cover(lower, kept_path.as_deref(), metadata, ids, &attributes, &point)?,
         };
+        // All that may fail comes first: what is attached is known, or it would be left behind.
+        let id = facts(&top)?.id;
         attach::attach(&top, &point)?;
-        running.settle(&point)?;
+        running.settle(id, &point);
     }
     Ok(Mount { running, point })
 }

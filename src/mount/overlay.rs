@@ -4,7 +4,7 @@
 //! parts are seen nowhere: the names of the layers mean something there alone, and no path of the
 //! user's has to be written into an option.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ use super::attach::{Attributes, FileSystem};
 use super::ids::IdMap;
 use super::table::OVERLAY;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::dirs::open_at;
+use crate::sys::lock::try_lock;
 use crate::sys::namespace;
 use crate::tree::Metadata;
 
@@ -68,18 +70,14 @@ fn lock(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(failed)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let message =
-                    format!("another writable mount uses the directory '{}'", path.display());
-                return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(path));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        if try_lock(&file, File::try_lock).map_err(failed)? {
+            return Ok(file);
         }
+        if Instant::now() >= deadline {
+            let message = format!("another writable mount uses the directory '{}'", path.display());
+            return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(path));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -100,7 +98,7 @@ fn prepare(dir: impl AsFd, root: &Metadata, uids: &IdMap, gids: &IdMap) -> rusti
         result => result?,
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let upper = rustix::fs::openat(&dir, UNFINISHED, flags, Mode::empty())?;
+    let upper = open_at(&dir, UNFINISHED, flags, Mode::empty())?;
     let (uid, gid) = (uids.map(root.uid), gids.map(root.gid));
     rustix::fs::fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     rustix::fs::fchmod(&upper, Mode::from_raw_mode(root.permissions.into()))?;

@@ -37,12 +37,12 @@ struct Place {
     point: PathBuf,
 }
 
-/// Starts the threads that answer the kernel.
+/// Starts the threads that answer the kernel, and as many that read ahead.
 pub fn start(
     connection: Connection,
+    device: (u32, u32),
     file_system: FileSystem,
-    (ahead, helpers): (&Arc<Ahead>, usize),
-    loops: usize,
+    (ahead, loops): (&Arc<Ahead>, usize),
     log: Arc<Log>,
     ended: Option<EndedFn>,
     kept: Option<Kept>,
@@ -53,11 +53,18 @@ pub fn start(
     let acl = fuser::SessionACL::All; // The kernel knows who may.
     let session = fuser::Session::from_fd(file_system, connection.device, acl, config)
         .map_err(|error| Error::system("begin the talk with the kernel's FUSE", error))?;
-    let workers = ahead.start(helpers, session.notifier())?;
+    let workers = ahead.start(loops, session.notifier())?;
     let state = Arc::new(State::default());
     let place = Arc::new(Mutex::new(None));
-    let rest =
-        Rest { state: state.clone(), log: log.clone(), place: place.clone(), workers, ended, kept };
+    let rest = Rest {
+        state: state.clone(),
+        log: log.clone(),
+        place: place.clone(),
+        device,
+        workers,
+        ended,
+        kept,
+    };
     let thread = thread::start(move || {
         let result = session.run();
         rest.finish(result);
@@ -70,6 +77,7 @@ struct Rest {
     state: Arc<State>,
     log: Arc<Log>,
     place: Arc<Mutex<Option<Place>>>,
+    device: (u32, u32),
     workers: Workers,
     ended: Option<EndedFn>,
     kept: Option<Kept>,
@@ -77,10 +85,14 @@ struct Rest {
 
 impl Rest {
     fn finish(self, result: std::io::Result<()>) {
-        drop(self.workers);
         if let Err(error) = result {
             self.log.write(&format!("the mount ends: {error}"));
+            // A worker may wait for who waits for an answer.
+            if let Err(error) = attach::abort(self.device) {
+                self.log.write(&error.to_string());
+            }
         }
+        drop(self.workers);
         // Where the connection was cut, a mount is left that nobody serves.
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(Place { id, point }) = place
@@ -101,12 +113,9 @@ impl Rest {
 
 impl Running {
     /// It is seen at `point` now: what is there is this mount.
-    pub fn settle(&self, point: &Path) -> Result<()> {
-        let facts = table::facts(rustix::fs::CWD, point)
-            .map_err(|error| Error::io("look at", point, error))?;
-        let place = Place { id: facts.id, point: point.to_owned() };
+    pub fn settle(&self, id: MountId, point: &Path) {
+        let place = Place { id, point: point.to_owned() };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
-        Ok(())
     }
 
     pub fn wait(&self, timeout: Option<Duration>) -> bool {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, statat};
 
 use super::overlay::{MarkNamespace, MarkReader, Marks, Opaque};
 use super::select::{Exclude, ScanOptions};
@@ -16,7 +16,7 @@ use super::{Content, Contents, Opener, Source};
 use crate::chunk::Extent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Monitor, Stage};
-use crate::sys::dirs::{self, Dirs};
+use crate::sys::dirs::{self, Dirs, open_at};
 use crate::sys::xattr;
 use crate::tree::{
     Device, Entry, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree, TreeBuilder, Xattr,
@@ -522,7 +522,7 @@ impl Opener for DirectoryOpener<'_> {
         // A file that was replaced by a FIFO must not block, nor one by a link be followed.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let path = || places.file(parent, name);
-        let fd = openat(&*dir, name, flags, Mode::empty()).map_err(|error| match error {
+        let fd = open_at(&*dir, name, flags, Mode::empty()).map_err(|error| match error {
             rustix::io::Errno::NOENT | rustix::io::Errno::LOOP => changed(path()),
             error => Error::io("open", path(), error),
         })?;

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
+use rustix::path::Arg;
 
 use crate::error::{Error, Result};
 use crate::tree::Ino;
@@ -61,7 +62,7 @@ impl Dirs {
         };
         for &next in missing.iter().rev() {
             let (_, name) = tree.place(next);
-            let opened = openat(&*fd, name, DIRECTORY, Mode::empty())
+            let opened = open_at(&*fd, name, DIRECTORY, Mode::empty())
                 .map_err(|error| Error::io("open the directory", tree.path(next), error))?;
             tree.check(next, opened.as_fd())?;
             fd = Rc::new(opened);
@@ -74,9 +75,19 @@ impl Dirs {
     }
 }
 
+/// Opens a file in an open directory (`openat(2)`), again where a signal interrupts that.
+pub fn open_at(
+    dir: impl AsFd,
+    name: impl Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    rustix::io::retry_on_intr(|| rustix::fs::openat(&dir, name, flags, mode))
+}
+
 /// Opens the root of a tree on disk; a link is followed, since the user named it.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(rustix::fs::CWD, path, flags, Mode::empty())
+    open_at(rustix::fs::CWD, path, flags, Mode::empty())
         .map_err(|error| Error::io("open the directory", path, error))
 }

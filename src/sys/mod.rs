@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod dirs;
+pub mod lock;
 pub mod namespace;
 pub mod remove;
 pub mod thread;

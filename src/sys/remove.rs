@@ -4,10 +4,10 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, renameat_with, unlinkat};
 use rustix::io::Errno;
 
-use super::dirs::DIRECTORY;
+use super::dirs::{DIRECTORY, open_at};
 
 /// Removes everything in the directory `root`, but not itself. No link is followed, and two
 /// directories at most are open at once: each one that is found is first moved up into `root`.
@@ -22,7 +22,7 @@ pub fn remove_content(root: BorrowedFd<'_>) -> io::Result<()> {
                 continue;
             }
             rustix::fs::chmodat(root, &name, Mode::RWXU, AtFlags::empty())?;
-            let directory = openat(root, &name, DIRECTORY, Mode::empty())?;
+            let directory = open_at(root, &name, DIRECTORY, Mode::empty())?;
             for (child, is_directory) in list(directory.as_fd())? {
                 if is_directory {
                     rustix::fs::chmodat(&directory, &child, Mode::RWXU, AtFlags::empty())?;
@@ -87,7 +87,8 @@ mod tests {
         let mut directory = rustix::fs::open(folder.path(), DIRECTORY, Mode::empty()).unwrap();
         for _ in 0..2000 {
             rustix::fs::mkdirat(&directory, "a-rather-long-name", Mode::RWXU).unwrap();
-            directory = openat(&directory, "a-rather-long-name", DIRECTORY, Mode::empty()).unwrap();
+            directory =
+                open_at(&directory, "a-rather-long-name", DIRECTORY, Mode::empty()).unwrap();
         }
         fs::write(folder.path().join("file"), "x").unwrap();
         fs::create_dir(folder.path().join(".removed-1")).unwrap();

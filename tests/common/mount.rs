@@ -1,4 +1,4 @@
-//! Mounts of the reference implementation that do not outlive their test.
+//! What is mounted, and mounts of the reference implementation that do not outlive their test.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -16,6 +16,19 @@ use super::temp_dir;
 /// Far more than a mount takes, far less than a test run may.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
+
+pub fn is_mounted(point: &Path) -> bool {
+    mount_line(point).is_some()
+}
+
+/// The line of the kernel's table for what is mounted on `point`.
+pub fn mount_line(point: &Path) -> Option<String> {
+    // Other tests mount on what is no UTF-8.
+    let table = fs::read("/proc/self/mountinfo").unwrap();
+    let table = String::from_utf8_lossy(&table);
+    let point = point.to_str().unwrap();
+    table.lines().find(|line| line.split(' ').nth(4) == Some(point)).map(str::to_owned)
+}
 
 /// An image, mounted by the reference until the value goes.
 pub struct Mount {

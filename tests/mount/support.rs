@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::common::command::{Output, puzzlefs, run, succeed};
 use super::common::layout::Layout;
+pub use super::common::mount::is_mounted;
+use super::common::mount::mount_line;
 use super::common::temp_dir;
 use super::common::tree::mkdir;
 
@@ -136,18 +138,6 @@ impl Drop for Mounted {
             }
         }
     }
-}
-
-pub fn is_mounted(point: &Path) -> bool {
-    mount_line(point).is_some()
-}
-
-fn mount_line(point: &Path) -> Option<String> {
-    // Other tests mount on what is no UTF-8.
-    let table = fs::read("/proc/self/mountinfo").unwrap();
-    let table = String::from_utf8_lossy(&table);
-    let point = point.to_str().unwrap();
-    table.lines().find(|line| line.split(' ').nth(4) == Some(point)).map(str::to_owned)
 }
 
 /// Runs a script of bash where mounts are seen by nobody else; those of other tests are not seen

@@ -316,13 +316,16 @@ fn begin(
     let mut signals = signal_hook::iterator::Signals::new(TERM_SIGNALS.iter().chain([&SIGHUP]))
         .map_err(|error| Error::io("catch signals for", &args.mountpoint, error))?;
     let on_signal = sender.clone();
-    std::thread::spawn(move || {
+    let pass_on = move || {
         for signal in signals.forever() {
             if on_signal.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }
-    });
+    };
+    std::thread::Builder::new()
+        .spawn(pass_on)
+        .map_err(|error| Error::io("start a thread for", &args.mountpoint, error))?;
     let log = logger.clone();
     let options = MountOptions {
         log: Some(Arc::new(move |line: &str| log.error(line))),
