@@ -139,8 +139,9 @@ enum Role {
 /// A blob that some image refers to.
 #[derive(Debug)]
 struct Referenced {
-    /// One for each size and type that is claimed.
-    descriptors: Vec<Descriptor>,
+    /// The first that was met, and one for each size and type that is claimed.
+    descriptor: Descriptor,
+    claims: HashSet<Descriptor>,
     roles: BTreeSet<Role>,
     tags: BTreeSet<String>,
     /// Whether size and digest are right.
@@ -224,22 +225,21 @@ impl Check<'_> {
 
     fn note(&mut self, label: &str, descriptor: &Descriptor, role: Role) {
         let entry = self.blobs.entry(descriptor.digest).or_insert_with(|| Referenced {
-            descriptors: Vec::new(),
+            descriptor: descriptor.clone(),
+            claims: HashSet::new(),
             roles: BTreeSet::new(),
             tags: BTreeSet::new(),
             sound: false,
             verity: None,
         });
-        if !entry.descriptors.contains(descriptor) {
-            entry.descriptors.push(descriptor.clone());
-        }
+        entry.claims.insert(descriptor.clone());
         entry.roles.insert(role);
         entry.tags.insert(label.to_owned());
     }
 
     /// Checks the digest of each blob; tells how many blobs and bytes that was.
     fn check_blobs(&mut self, monitor: &Monitor<'_>) -> Result<(u64, u64)> {
-        let size = |blob: &Referenced| blob.descriptors[0].size;
+        let size = |blob: &Referenced| blob.descriptor.size;
         let total = self.blobs.values().map(size).fold(0, u64::saturating_add);
         let mut done = 0;
         for digest in self.blobs.keys().copied().collect::<Vec<_>>() {
@@ -250,7 +250,7 @@ impl Check<'_> {
                 Ok((size, verity)) => {
                     done += size;
                     (blob.sound, blob.verity) = (true, Some(verity));
-                    for wrong in blob.descriptors.clone().iter().filter(|d| d.size != size) {
+                    for wrong in blob.claims.clone().iter().filter(|d| d.size != size) {
                         // The reference gives data blobs the size before compression.
                         let is_data = [media_type::DATA, media_type::DATA_ZSTD]
                             .contains(&wrong.media_type.as_str());
@@ -275,7 +275,7 @@ impl Check<'_> {
             .blobs
             .values()
             .filter(|blob| blob.sound && blob.roles.contains(&Role::Rootfs))
-            .map(|blob| (blob.descriptors[0].clone(), blob.tags.clone()))
+            .map(|blob| (blob.descriptor.clone(), blob.tags.clone()))
             .collect();
         let mut data: BTreeMap<(Digest, bool), u64> = BTreeMap::new();
         for (descriptor, tags) in roots {
@@ -340,13 +340,12 @@ impl Check<'_> {
 
     /// Compares what manifests list with what metadata refers to.
     fn check_manifests(&mut self) {
+        let is_manifest = |claim: &Descriptor| claim.media_type == media_type::MANIFEST;
         let manifests: Vec<_> = self
             .blobs
-            .values()
-            .filter(|blob| blob.sound)
-            .flat_map(|blob| blob.descriptors.iter().map(|descriptor| (descriptor, &blob.tags)))
-            .filter(|(descriptor, _)| descriptor.media_type == media_type::MANIFEST)
-            .map(|(descriptor, tags)| (descriptor.digest, tags.clone()))
+            .iter()
+            .filter(|(_, blob)| blob.sound && blob.claims.iter().any(is_manifest))
+            .map(|(digest, blob)| (*digest, blob.tags.clone()))
             .collect();
         for (digest, tags) in manifests {
             let reference = Name::Digest(digest);

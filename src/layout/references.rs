@@ -20,7 +20,8 @@ pub struct ReferencedBlobs {
     pub images: Vec<Vec<Descriptor>>,
     /// What documents mention that are of a kind unknown here.
     pub mentioned: Vec<Digest>,
-    read: HashSet<Descriptor>,
+    /// What was read: once as each kind of document, however many types of the kind it is said to be.
+    read: HashSet<(Digest, u64, Kind)>,
 }
 
 /// A document that is still to be read, and how deep indexes may be nested from there on.
@@ -43,7 +44,8 @@ impl ReferencedBlobs {
             if depth == 0 {
                 return Err(too_deep());
             }
-            if self.read.insert(descriptor.clone()) {
+            let kind = Kind::of(&descriptor.media_type);
+            if self.read.insert((descriptor.digest, descriptor.size, kind)) {
                 self.add_document(layout, &descriptor, depth, &mut pending)?;
             }
         }
@@ -134,7 +136,7 @@ impl ReferencedBlobs {
 }
 
 /// What is known of the structure of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Index,
     Manifest,
