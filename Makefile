@@ -40,6 +40,7 @@ GO_STATIC := -tags puzzlefs_static,netgo,osusergo -ldflags '-extldflags -static'
 CAPNPC := $(TARGET)/tools/capnpc-0.27.0/bin/capnpc-rust
 CBINDGEN := $(TARGET)/tools/cbindgen-0.29.4/bin/cbindgen
 CARGO_DENY := $(TARGET)/tools/cargo-deny-0.20.2/bin/cargo-deny
+CARGO_FUZZ := $(TARGET)/tools/cargo-fuzz-0.13.1/bin/cargo-fuzz
 REFERENCE := $(TARGET)/tools/reference/bin/puzzlefs
 
 # A program that go installs, for us alone.
@@ -49,12 +50,12 @@ STATICCHECK := $(TARGET)/tools/staticcheck-0.8.2/staticcheck
 SMALL_TREE := $(TARGET)/trees/small
 
 GENERATED := src/format/metadata_capnp.rs include/puzzlefs.h
-SCRIPTS := .ci/run tools/demo tools/dependencies tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh tests/suite/*.sh)
+SCRIPTS := .ci/run tools/demo tools/dependencies tools/fuzz tools/grown-library tools/rootfs tools/sanitized-library tools/setup $(wildcard tests/c/*.sh tests/install/*.sh tests/readme/*.sh tests/suite/*.sh)
 GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /go.mod,go-bindings/* examples/* examples/*/* tests/* tests/*/*))))
 
 .DELETE_ON_ERROR:
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-suite test-abi test-install test-readme \
-	test-demo soak lint bench pictures install uninstall stage generate check-generated describe-abi clean help
+	test-demo soak fuzz lint bench pictures install uninstall stage generate check-generated describe-abi clean help
 
 all: release ## build the library and the command-line tool (the same as `release`)
 
@@ -89,6 +90,9 @@ $(CBINDGEN): | packages
 # Without what it needs to ask for advisories, which are on a network.
 $(CARGO_DENY): | packages
 	$(call cargo-install,cargo-deny@0.20.2) --no-default-features
+
+$(CARGO_FUZZ): | packages
+	$(call cargo-install,cargo-fuzz@0.13.1)
 
 $(STATICCHECK): | packages
 	GOBIN=$(@D) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -148,9 +152,11 @@ test-demo: demo # the demo compares what it builds with what it extracts
 
 lint: packages stage check-generated $(STATICCHECK) $(CARGO_DENY) ## check formatting, dependencies, and what clippy, go vet, staticcheck and shellcheck say
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets --release --locked -- -D warnings
 	tools/dependencies
 	$(CARGO_DENY) --log-level error check --show-stats licenses bans sources
+	RUSTFLAGS='--cfg fuzzing' cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz-lint --locked -- -D warnings
 	shellcheck $(SCRIPTS)
 	@set -e; for module in $(GO_MODULES); do \
 		echo "gofmt, go vet, staticcheck ./... ($$module)"; cd $(CURDIR)/$$module; \
@@ -160,6 +166,11 @@ lint: packages stage check-generated $(STATICCHECK) $(CARGO_DENY) ## check forma
 		$(GO_STAGED) $(STATICCHECK) -checks all ./...; \
 		$(GO_STAGED) $(STATICCHECK) -checks all -tags puzzlefs_static,netgo,osusergo ./...; \
 	done
+
+# The sanitizer and the counters of coverage are options of a nightly compiler, as the reference's features.
+fuzz: packages $(CARGO_FUZZ) ## fuzz whatever reads what others wrote, each target for SECONDS (60)
+	RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) build --fuzz-dir fuzz --target-dir $(TARGET)/fuzz
+	tools/fuzz $(or $(SECONDS),60) $(TARGET)/fuzz
 
 bench: packages release $(REFERENCE) ## measure against other tools (BENCH=--help tells more)
 	python3 tools/bench $(BENCH)

@@ -359,13 +359,12 @@ impl Check<'_> {
 
     /// Compares what manifests list with what metadata refers to.
     fn check_manifests(&mut self) {
+        let is_manifest = |claim: &Descriptor| claim.media_type == media_type::MANIFEST;
         let manifests: Vec<_> = self
             .blobs
-            .values()
-            .filter(|blob| blob.sound)
-            .flat_map(|blob| blob.descriptors.iter().map(|descriptor| (descriptor, &blob.tags)))
-            .filter(|(descriptor, _)| descriptor.media_type == media_type::MANIFEST)
-            .map(|(descriptor, tags)| (descriptor.digest, tags.clone()))
+            .iter()
+            .filter(|(_, blob)| blob.sound && blob.descriptors.iter().any(is_manifest))
+            .map(|(digest, blob)| (*digest, blob.tags.clone()))
             .collect();
         for (digest, tags) in manifests {
             let reference = Name::Digest(digest);

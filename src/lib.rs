@@ -50,6 +50,9 @@ pub mod extract;
 mod fault;
 pub mod format;
 pub mod fsck;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod graph;
 pub mod image;
 pub mod inspect;

@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::check::{PUZZLEFS, Run, nothing_written, puzzlefs, scratch, wrapped};
+use serde_json::json;
+
+use crate::check::{PUZZLEFS, Run, each, named, nothing_written, puzzlefs, scratch, wrapped};
 use crate::forge::words::Element::Composite;
 use crate::forge::words::{To, add_data, add_list, add_struct, message};
-use crate::forge::{Blob, Image, dir, file};
+use crate::forge::{Blob, Image, RAW_TYPE, dir, file, store};
 use crate::images::sample;
 use crate::messages::{DIR, FILE, INODES, skeleton};
 
@@ -78,6 +80,56 @@ fn damaged_data_and_a_target_that_is_there() {
     fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).expect("chmod");
     let extract = || puzzlefs(dir, &["extract", "out:v1", "target"]).refused(1, "damaged");
     nothing_written(dir, extract).unwrap();
+}
+
+/// How many descriptors of one blob there are: as many as a manifest may have, or an index.
+const CLAIMS: usize = 200_000;
+const ENTRIES: usize = 25_000;
+
+/// An image whose manifest says of a blob that it has any of `CLAIMS` sizes.
+fn many_sizes(dir: &Path) {
+    let mut image = sample();
+    image.manifest = |manifest| {
+        let layers = manifest["layers"].as_array_mut().expect("layers");
+        let digest = layers[1]["digest"].clone();
+        let claim = |size| json!({ "mediaType": RAW_TYPE, "digest": digest, "size": size });
+        let claims: Vec<_> = (0..CLAIMS).map(claim).collect();
+        layers.extend(claims);
+    };
+    image.write(&dir.join("out"), "v1");
+}
+
+/// An index that says of a document, which is not small, that it is of any of `ENTRIES` types.
+fn many_types(dir: &Path) {
+    let out = dir.join("out");
+    sample().write(&out, "v1");
+    let document = json!({ "numbers": vec![0; 100_000] }).to_string();
+    let mut entry = store(&out, "", document.as_bytes());
+    let path = out.join("index.json");
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).expect("read index.json")).expect("parse it");
+    let entries = index["manifests"].as_array_mut().expect("manifests");
+    for number in 0..ENTRIES {
+        entry["mediaType"] = json!(format!("a/{number}"));
+        entries.push(entry.clone());
+    }
+    fs::write(&path, index.to_string()).expect("write index.json");
+}
+
+/// What is said many times of a blob is not as many times work.
+#[test]
+fn much_is_said_of_a_blob() {
+    /// A name, what makes the layout `out`, and what is run in its folder.
+    type Row = (&'static str, fn(&Path), &'static [&'static str]);
+    let rows: [Row; 2] = [
+        ("many sizes", many_sizes, &["fsck", "out"]),
+        ("many types", many_types, &["gc", "--grace", "0s", "out"]),
+    ];
+    each(&rows, |(name, make, args)| {
+        let scratch = scratch();
+        make(scratch.path());
+        puzzlefs(scratch.path(), args).succeeded().map_err(named(name))
+    });
 }
 
 const DIRECTORIES: u32 = 3_200;

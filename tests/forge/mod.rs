@@ -33,6 +33,7 @@ const VERITY_ANNOTATION: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_ha
 pub const FRAME: usize = 128 << 10;
 
 /// An inode as the metadata tells it; nothing keeps it consistent.
+#[cfg_attr(fuzzing, derive(Debug, arbitrary::Arbitrary))]
 #[derive(Clone, Default)]
 pub struct Inode {
     pub ino: u64,
@@ -45,6 +46,7 @@ pub struct Inode {
     pub mtime: (i64, u32),
 }
 
+#[cfg_attr(fuzzing, derive(Debug, arbitrary::Arbitrary))]
 #[derive(Clone, Default)]
 pub enum Mode {
     #[default]
@@ -65,6 +67,7 @@ pub enum Mode {
 }
 
 /// A FileChunk.
+#[cfg_attr(fuzzing, derive(Debug, arbitrary::Arbitrary))]
 #[derive(Clone)]
 pub struct Extent {
     pub digest: Vec<u8>,

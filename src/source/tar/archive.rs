@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::rc::Rc;
 
 use tar::{EntryType, Header};
 
@@ -13,8 +14,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::tree::{Device, Timestamp, Xattr};
 
 const BLOCK: u64 = 512;
-/// The longest name, and the longest list of extended headers, in bytes.
+/// The longest name, and the longest list of extended headers, in bytes; also all that such headers
+/// say of an entry, or of the archive.
 const EXTENSION_MAX: u64 = 1024 * 1024;
+/// What a record of an extended header takes in memory beside its key and value.
+const RECORD_MEMORY: u64 = 100;
 /// How many pieces a sparse file may have.
 const PIECES_MAX: u64 = 1024 * 1024;
 
@@ -67,7 +71,7 @@ pub struct Archive<R> {
     /// What is left of the current entry's data, and of the padding behind it.
     left: u64,
     padding: u64,
-    global: Extensions,
+    global: Rc<Extensions>,
 }
 
 /// What extended headers say.
@@ -77,11 +81,19 @@ struct Extensions {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The map of a sparse file in the oldest pax form, whose keys are repeated.
     map: Vec<u64>,
+    /// The memory that both take, in bytes.
+    memory: u64,
+}
+
+/// What is said of an entry: what its own headers say counts more than what the archive's do.
+struct Said {
+    global: Rc<Extensions>,
+    local: Extensions,
 }
 
 impl<R: Read> Archive<R> {
     pub fn new(input: R) -> Self {
-        Archive { input, left: 0, padding: 0, global: Extensions::default() }
+        Archive { input, left: 0, padding: 0, global: Rc::default() }
     }
 
     /// The next entry; `None` at the end of the archive. What was not read of the last entry's
@@ -102,7 +114,7 @@ impl<R: Read> Archive<R> {
             match header.entry_type() {
                 EntryType::XGlobalHeader => {
                     let extensions = self.extension(size)?;
-                    self.global.read(&extensions)?;
+                    Rc::make_mut(&mut self.global).read(&extensions)?;
                 }
                 EntryType::XHeader => {
                     let extensions = self.extension(size)?;
@@ -115,8 +127,8 @@ impl<R: Read> Archive<R> {
                     self.extension(size)?;
                 }
                 _ => {
-                    let extensions = self.global.with(local);
-                    return self.entry(&header, &extensions, long_name, long_link).map(Some);
+                    let said = Said { global: self.global.clone(), local };
+                    return self.entry(&header, &said, long_name, long_link).map(Some);
                 }
             }
         }
@@ -215,11 +227,11 @@ impl<R: Read> Archive<R> {
     fn entry(
         &mut self,
         header: &Header,
-        extensions: &Extensions,
+        said: &Said,
         long_name: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,
     ) -> Result<Entry> {
-        let value = |key: &str| extensions.values.get(key.as_bytes());
+        let value = |key: &str| said.value(key);
         let is_file = is_file(header);
         let path = value("GNU.sparse.name").filter(|_| is_file).cloned().or(long_name);
         let path = path.or_else(|| value("path").cloned());
@@ -252,7 +264,7 @@ impl<R: Read> Archive<R> {
         // What a header says of the size of a link or a directory means nothing.
         let (size, pieces) = match has_data {
             false => (0, Vec::new()),
-            true => self.pieces(header, extensions, stored).map_err(in_entry)?,
+            true => self.pieces(header, said, stored).map_err(in_entry)?,
         };
         Ok(Entry {
             kind,
@@ -260,7 +272,7 @@ impl<R: Read> Archive<R> {
             uid,
             gid,
             mtime,
-            xattrs: extensions.xattrs(),
+            xattrs: said.xattrs(),
             size,
             pieces,
             path,
@@ -268,14 +280,8 @@ impl<R: Read> Archive<R> {
     }
 
     /// The size of a regular file, and which pieces of it are in the `stored` bytes that follow.
-    fn pieces(
-        &mut self,
-        header: &Header,
-        extensions: &Extensions,
-        stored: u64,
-    ) -> Result<(u64, Vec<Piece>)> {
-        let value = |key: &str| extensions.values.get(key.as_bytes());
-        let parsed = |key: &str| value(key).and_then(|text| parse(text));
+    fn pieces(&mut self, header: &Header, said: &Said, stored: u64) -> Result<(u64, Vec<Piece>)> {
+        let parsed = |key: &str| said.value(key).and_then(|text| parse(text));
         let version = (parsed("GNU.sparse.major"), parsed("GNU.sparse.minor"));
         let (size, pieces) = if header.entry_type() == EntryType::GNUSparse {
             let found = self.old_sparse(header)?;
@@ -291,12 +297,12 @@ impl<R: Read> Archive<R> {
             return Err(Error::new(ErrorKind::Unsupported, message));
         } else if let Some(size) = parsed("GNU.sparse.size") {
             self.begin_data(stored);
-            let map = match value("GNU.sparse.map") {
+            let map = match said.value("GNU.sparse.map") {
                 Some(text) => {
                     let numbers = text.split(|&byte| byte == b',').map(parse);
                     numbers.collect::<Option<_>>().ok_or_else(|| damaged("a bad map"))?
                 }
-                None => extensions.map.clone(),
+                None => said.map(),
             };
             let pieces = pairs(&map)?;
             match parsed("GNU.sparse.numblocks") {
@@ -525,34 +531,59 @@ impl Extensions {
             match key {
                 b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                     self.map.push(parse(value).ok_or_else(wrong)?);
+                    self.memory += size_of::<u64>() as u64;
                 }
                 // An empty value takes an earlier one back, but attributes may be empty.
-                _ if value.is_empty() && !key.starts_with(XATTR) => {
-                    self.values.remove(key);
-                }
-                _ => {
-                    self.values.insert(key.to_vec(), value.to_vec());
-                }
+                _ if value.is_empty() && !key.starts_with(XATTR) => self.remove(key),
+                _ => self.insert(key, value),
+            }
+            if self.memory > EXTENSION_MAX {
+                return Err(damaged(format!(
+                    "its extended headers say more than {EXTENSION_MAX} bytes"
+                )));
             }
             bytes = rest;
         }
         Ok(())
     }
 
-    /// These extensions and `local` ones, which count more.
-    fn with(&self, local: Extensions) -> Extensions {
-        let mut all = self.clone();
-        all.values.extend(local.values);
-        all.map.extend(local.map);
-        all
+    fn insert(&mut self, key: &[u8], value: &[u8]) {
+        self.remove(key);
+        self.values.insert(key.to_vec(), value.to_vec());
+        self.memory += RECORD_MEMORY + (key.len() + value.len()) as u64;
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(value) = self.values.remove(key) {
+            self.memory -= RECORD_MEMORY + (key.len() + value.len()) as u64;
+        }
+    }
+
+    /// The attributes, by their keys as they are written.
+    fn xattrs(&self) -> impl Iterator<Item = (&[u8], &Vec<u8>)> {
+        let from_first = self.values.range(XATTR.to_vec()..);
+        from_first.map_while(|(key, value)| Some((key.strip_prefix(XATTR)?, value)))
+    }
+}
+
+impl Said {
+    fn value(&self, key: &str) -> Option<&Vec<u8>> {
+        let key = key.as_bytes();
+        self.local.values.get(key).or_else(|| self.global.values.get(key))
+    }
+
+    fn map(&self) -> Vec<u64> {
+        [&self.global.map[..], &self.local.map].concat()
     }
 
     fn xattrs(&self) -> Vec<Xattr> {
-        let xattr = |(key, value): (&Vec<u8>, &Vec<u8>)| {
-            let key = decode_key(key.strip_prefix(XATTR)?);
-            Some(Xattr { key: key.into(), value: value.as_slice().into() })
+        let mut xattrs: BTreeMap<_, _> = self.global.xattrs().collect();
+        xattrs.extend(self.local.xattrs());
+        let xattr = |(key, value): (&[u8], &Vec<u8>)| Xattr {
+            key: decode_key(key).into(),
+            value: value.as_slice().into(),
         };
-        self.values.iter().filter_map(xattr).collect()
+        xattrs.into_iter().map(xattr).collect()
     }
 }
 
@@ -683,9 +714,29 @@ mod tests {
         let mut extensions = Extensions::default();
         extensions.read(b"12 path=a b\n6 x=y\n19 SCHILY.xattr.u=\n").unwrap();
         assert_eq!(extensions.values[&b"path"[..]], b"a b");
-        assert_eq!(extensions.xattrs().len(), 1);
+        assert_eq!(extensions.xattrs().count(), 1);
         for bad in [&b"x"[..], b"3 a", b"99 a=b\n", b"5 ab\n", b"0 a=b\n", b"6 a=bc", b"2 \n"] {
             assert!(Extensions::default().read(bad).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+
+    /// One after the other, they can ask for any amount of memory; not so if they only say
+    /// something else.
+    #[test]
+    fn extended_headers_without_end() {
+        type Record = fn(usize) -> String;
+        let read = |record: Record| {
+            let mut extensions = Extensions::default();
+            (0..200_000).try_for_each(|n| extensions.read(record(n).as_bytes()))
+        };
+        let cases: [(&str, Record, bool); 4] = [
+            ("other keys", |n| format!("16 k{n:07}=abc\n"), false),
+            ("a map", |n| format!("29 GNU.sparse.offset={n:07}\n"), false),
+            ("other values", |n| format!("14 key={n:06}\n"), true),
+            ("values taken back", |n| ["8 k=abc\n", "5 k=\n"][n % 2].to_owned(), true),
+        ];
+        for (name, record, is_right) in cases {
+            assert_eq!(read(record).is_ok(), is_right, "{name}");
         }
     }
 }

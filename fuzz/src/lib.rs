@@ -1,0 +1,5 @@
+//! What several fuzz targets share.
+
+pub mod documents;
+pub mod metadata;
+pub mod sandbox;
