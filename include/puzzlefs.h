@@ -170,6 +170,10 @@ enum puzzlefs_severity
    * Something is not as it should be, but everything can be read.
    */
   PUZZLEFS_SEVERITY_WARNING = 2,
+  /**
+   * Something was lost or damaged, and has been repaired.
+   */
+  PUZZLEFS_SEVERITY_REPAIRED = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1061,6 +1065,11 @@ typedef struct puzzlefs_fsck_options {
    * Passed to `progress`.
    */
   void *data;
+  /**
+   * Layouts, with NULL behind the last, from which good copies of missing and damaged blobs are
+   * taken, the first that has one. NULL or none: nothing is repaired.
+   */
+  const char *const *repair_from;
 } puzzlefs_fsck_options;
 
 /**
@@ -1092,13 +1101,14 @@ typedef struct puzzlefs_fsck_summary {
    */
   uint64_t bytes;
   /**
-   * Blobs of the layout that no image refers to; they are not checked.
+   * Blobs of the layout that no image refers to. One that is damaged is a warning: a build may
+   * find it and rely on it.
    */
   uint64_t unreferenced;
 } puzzlefs_fsck_summary;
 
 /**
- * Something that is wrong. The caller sets `size`, and the library fills in the rest.
+ * Something that is wrong, or was. The caller sets `size`, and the library fills in the rest.
  */
 typedef struct puzzlefs_finding {
   /**
@@ -1728,7 +1738,12 @@ puzzlefs_status puzzlefs_image_extract(const struct puzzlefs_image *image,
                                        struct puzzlefs_error **error);
 
 /**
- * Checks a layout, or one image of it: each digest, each structure, and that nothing is missing.
+ * Checks a layout, or one image of it: each digest, each structure, and that nothing is missing;
+ * and repairs it if the options say from what.
+ *
+ * A blob that is taken from another layout has the digest that it must have, and replaces the
+ * broken one at once and for good; who has that open goes on reading it. `index.json` is not
+ * repaired: it says what only this layout knows, which tags there are.
  *
  * Parameters:
  * - `target`: `LAYOUT`, the path of an OCI image layout, or `LAYOUT:TAG` or `LAYOUT@sha256:HEX`
@@ -1738,9 +1753,10 @@ puzzlefs_status puzzlefs_image_extract(const struct puzzlefs_image *image,
  *   it fails.
  * - `error`: see `puzzlefs_error`.
  *
- * Returns `PUZZLEFS_OK` if the check could be made, whatever it found. Else among others
- * `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag, `PUZZLEFS_ERR_CORRUPT` for an index that
- * cannot be read, `PUZZLEFS_ERR_CANCELLED`.
+ * Returns `PUZZLEFS_OK` if the check could be made, whatever it found: what could not be repaired
+ * is an error in the report. Else among others `PUZZLEFS_ERR_NOT_FOUND` without a layout or the
+ * tag, `PUZZLEFS_ERR_CORRUPT` for an index that cannot be read, `PUZZLEFS_ERR_CANCELLED`; what is
+ * repaired by then stays so.
  *
  * Threads: any, during a build into the same layout too.
  *
