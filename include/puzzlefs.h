@@ -81,7 +81,7 @@ enum puzzlefs_status
    */
   PUZZLEFS_ERR_UNSUPPORTED = -6,
   /**
-   * The source changed while it was read.
+   * The source changed while it was read, or the target while it was written.
    */
   PUZZLEFS_ERR_CHANGED = -7,
   /**
@@ -1438,7 +1438,7 @@ void puzzlefs_string_free(char *string);
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
  * sense or a layout inside the directory, `PUZZLEFS_ERR_NOT_FOUND` without the directory,
- * `PUZZLEFS_ERR_CHANGED` if a file changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
+ * `PUZZLEFS_ERR_CHANGED` if something in it changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
  * `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any, several builds at once too, into one layout too. It starts threads of its own,

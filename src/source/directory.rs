@@ -1,4 +1,9 @@
 //! A directory on disk as a source: a whole tree, or the change of one as overlayfs has it.
+//!
+//! Somebody may change it meanwhile, and be no friend. Each name is opened in its open directory,
+//! and no link is followed; and whatever was read has to be at the end what it was at the
+//! beginning, by its ctime above all, which nobody can set. What this does not see is what a
+//! process writes that has mapped a file into its memory: that has no time of its own.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

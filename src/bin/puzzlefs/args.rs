@@ -48,7 +48,8 @@ pub enum Command {
 
 /// Build an image of a directory.
 ///
-/// The layout is made if it is not there. Prints the digest of the image's manifest.
+/// The layout is made if it is not there. Prints the digest of the image's manifest. Fails if a
+/// file or a directory changes while it is read.
 #[derive(ClapArgs)]
 #[command(after_long_help = examples::help("build"))]
 pub struct Build {
