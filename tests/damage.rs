@@ -88,7 +88,7 @@ impl Stage {
         succeed(puzzlefs().arg("untag").arg(good.image("untagged")));
         let untagged = found.remove("untagged").unwrap();
         found.insert("nested".to_owned(), untagged);
-        nest(&good, "v2");
+        nest(&good, &["v2"], "nested");
         let (tags, raw) = (tags_of_blobs(&good), raw_blobs(&good));
         let layout = Layout::new(dir.path().join("layout"));
         copy(&good.dir, &layout.dir);
@@ -132,16 +132,20 @@ fn copy(from: &Path, to: &Path) {
     succeed(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
-/// Tags `nested` an index of one image that has a tag, too.
-fn nest(layout: &Layout, tag: &str) {
-    let mut entry = layout.tagged(tag).remove(0);
-    entry.as_object_mut().unwrap().remove("annotations");
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).to_string();
+/// Tags an index of images that have tags, too.
+fn nest(layout: &Layout, images: &[&str], tag: &str) {
+    let untagged = |image: &&str| {
+        let mut entry = layout.tagged(image).remove(0);
+        entry.as_object_mut().unwrap().remove("annotations");
+        entry
+    };
+    let entries: Vec<_> = images.iter().map(untagged).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string();
     let digest = sha256(index.as_bytes());
     fs::write(layout.blob_path(&digest), &index).unwrap();
     let mut document = layout.index();
     document["manifests"].as_array_mut().unwrap().push(json!({
-        "mediaType": INDEX, "digest": digest, "size": index.len(), "annotations": {REF_NAME: "nested"},
+        "mediaType": INDEX, "digest": digest, "size": index.len(), "annotations": {REF_NAME: tag},
     }));
     fs::write(layout.dir.join("index.json"), document.to_string()).unwrap();
 }
@@ -326,6 +330,32 @@ fn a_verifying_mount_gives_no_wrong_byte() {
         assert!(stage.repair().status.success());
     }
     assert!(right > 0 && failed > 0, "{right} files were right, {failed} failed");
+}
+
+#[test]
+fn what_cannot_be_read_hides_nothing_else() {
+    let stage = Stage::new();
+    let layout = &stage.layout;
+    let tags = ["v1", "raw", "chunks"];
+    nest(layout, &tags, "all");
+    let manifest = layout.digest("raw");
+    let packs = ["v1", "chunks"].map(|tag| layout.manifest(tag)["layers"][1]["digest"].clone());
+    for tag in stage.trees.keys() {
+        succeed(puzzlefs().arg("untag").arg(layout.image(tag)));
+    }
+    let mut broken: BTreeSet<_> = packs.iter().map(|pack| text(pack).to_owned()).collect();
+    broken.insert(manifest);
+    for digest in &broken {
+        flip(&layout.blob_path(digest), &mut Numbers(4000));
+    }
+    let found = stage.fsck(&[]).json();
+    let findings = array(&found["findings"]);
+    assert_eq!(findings.len(), broken.len(), "{found:#}");
+    for digest in broken {
+        let names = |finding: &&Value| text(&finding["message"]).contains(&digest);
+        let finding = findings.iter().find(names).unwrap_or_else(|| panic!("{digest}: {found:#}"));
+        assert_eq!(finding["tags"], json!(["all"]), "{finding}");
+    }
 }
 
 // Repairing
