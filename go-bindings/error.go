@@ -13,8 +13,8 @@ import (
 var (
 	// ErrCorrupt: data in a layout or an image is not what its format or its digest says.
 	ErrCorrupt = errors.New("corrupt data")
-	// ErrChanged: the source changed while it was read.
-	ErrChanged = errors.New("changed while it was read")
+	// ErrChanged: the source changed while it was read, or the target while it was written.
+	ErrChanged = errors.New("changed meanwhile")
 	// ErrNoSpace: the file system is full, or a quota is used up.
 	ErrNoSpace = errors.New("no space left")
 	// ErrIO: another failure of the system; [Error.Errno] tells which.

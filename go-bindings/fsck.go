@@ -10,6 +10,9 @@ import (
 
 // FsckOptions says how a layout is checked. The zero value, and nil, are the defaults.
 type FsckOptions struct {
+	// RepairFrom is the layouts from which good copies of missing and damaged blobs are taken, the
+	// first that has one. Nothing is repaired if there are none.
+	RepairFrom []string
 	// Progress is told how far the work is; see [BuildOptions].
 	Progress func(Progress)
 }
@@ -24,22 +27,22 @@ type FsckReport struct {
 	Blobs int64
 	// Bytes is the size of these blobs.
 	Bytes int64
-	// Unreferenced is the number of the layout's blobs that no image refers to; they are not
-	// checked.
+	// Unreferenced is the number of the layout's blobs that no image refers to. One that is damaged
+	// is a warning: a build may find it and rely on it.
 	Unreferenced int64
 }
 
-// Clean returns whether there are no errors; there may be warnings.
+// Clean returns whether there are no errors; there may be warnings, and what was repaired.
 func (r *FsckReport) Clean() bool {
 	for _, finding := range r.Findings {
-		if finding.Severity != SeverityWarning {
+		if finding.Severity == SeverityError {
 			return false
 		}
 	}
 	return true
 }
 
-// Finding is something that is wrong.
+// Finding is something that is wrong, or was.
 type Finding struct {
 	Severity Severity
 	// Message says what is wrong, in one line.
@@ -50,8 +53,12 @@ type Finding struct {
 
 func (f Finding) String() string {
 	text := fmt.Sprintf("%s: %s", f.Severity, f.Message)
+	hurts := "hurts"
+	if f.Severity == SeverityRepaired {
+		hurts = "hurt"
+	}
 	if len(f.Tags) != 0 {
-		text += fmt.Sprintf(" (hurts: %s)", strings.Join(f.Tags, ", "))
+		text += fmt.Sprintf(" (%s: %s)", hurts, strings.Join(f.Tags, ", "))
 	}
 	return text
 }
@@ -64,26 +71,37 @@ const (
 	SeverityError Severity = capi.SeverityError
 	// SeverityWarning: something is not as it should be, but everything can be read.
 	SeverityWarning Severity = capi.SeverityWarning
+	// SeverityRepaired: something was lost or damaged, and has been repaired.
+	SeverityRepaired Severity = capi.SeverityRepaired
 )
 
 func (s Severity) String() string {
-	if s == SeverityWarning {
+	switch s {
+	case SeverityWarning:
 		return "warning"
+	case SeverityRepaired:
+		return "repaired"
 	}
 	return "error"
 }
 
 // Fsck checks a layout, or one image of it: each digest, each structure, and that nothing is
-// missing. The target is LAYOUT, LAYOUT:TAG or LAYOUT@sha256:HEX; what is a folder is a layout.
+// missing; and repairs it if the options say from what. The target is LAYOUT, LAYOUT:TAG or
+// LAYOUT@sha256:HEX; what is a folder is a layout.
 //
-// What is wrong is in the report. An error says that the check could not be made: there is no
-// layout, its index cannot be read, there is no such image, or ctx ended.
+// A blob that is taken from another layout has the digest that it must have, and replaces the
+// broken one at once and for good; who has that open goes on reading it. The index is not repaired:
+// it says what only this layout knows, which tags there are.
+//
+// What is wrong is in the report, also what could not be repaired. An error says that the check
+// could not be made: there is no layout, its index cannot be read, there is no such image, or ctx
+// ended; what is repaired by then stays so.
 func Fsck(ctx context.Context, target string, options *FsckOptions) (*FsckReport, error) {
 	if options == nil {
 		options = &FsckOptions{}
 	}
 	return supervise(ctx, options.Progress, func(progress capi.ProgressFunc) (*FsckReport, error) {
-		report, err := capi.Fsck(target, &capi.FsckOptions{Progress: progress})
+		report, err := capi.Fsck(target, &capi.FsckOptions{Progress: progress, RepairFrom: options.RepairFrom})
 		if err != nil {
 			return nil, err
 		}

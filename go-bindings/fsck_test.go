@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	puzzlefs "github.com/project-machine/libpuzzlefs/go-bindings"
@@ -50,6 +51,26 @@ func TestFsck(t *testing.T) {
 	if finding.Severity != puzzlefs.SeverityError || !reflect.DeepEqual(finding.Tags, hurt) {
 		t.Errorf("it found %v, which should hurt %v", finding, hurt)
 	}
+
+	_, good := build(t, rootfs, nil)
+	repair := &puzzlefs.FsckOptions{RepairFrom: []string{layout, good}}
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := puzzlefs.Fsck(cancelled, layout, repair); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	report = must(puzzlefs.Fsck(context.Background(), layout, repair))
+	if len(report.Findings) != 1 || !report.Clean() {
+		t.Fatalf("it repaired %v", report.Findings)
+	}
+	finding = report.Findings[0]
+	if finding.Severity != puzzlefs.SeverityRepaired || !reflect.DeepEqual(finding.Tags, hurt) {
+		t.Errorf("it repaired %v, which hurt %v", finding, hurt)
+	}
+	if text := finding.String(); !strings.HasPrefix(text, "repaired: ") || !strings.HasSuffix(text, " (hurt: again, v1)") {
+		t.Errorf("it says %q", text)
+	}
+	compare(layout, true)
 }
 
 // printedReport is what `puzzlefs fsck` says of target.

@@ -81,7 +81,7 @@ enum puzzlefs_status
    */
   PUZZLEFS_ERR_UNSUPPORTED = -6,
   /**
-   * The source changed while it was read.
+   * The source changed while it was read, or the target while it was written.
    */
   PUZZLEFS_ERR_CHANGED = -7,
   /**
@@ -170,6 +170,10 @@ enum puzzlefs_severity
    * Something is not as it should be, but everything can be read.
    */
   PUZZLEFS_SEVERITY_WARNING = 2,
+  /**
+   * Something was lost or damaged, and has been repaired.
+   */
+  PUZZLEFS_SEVERITY_REPAIRED = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1067,6 +1071,11 @@ typedef struct puzzlefs_fsck_options {
    * Passed to `progress`.
    */
   void *data;
+  /**
+   * Layouts, with NULL behind the last, from which good copies of missing and damaged blobs are
+   * taken, the first that has one. NULL or none: nothing is repaired.
+   */
+  const char *const *repair_from;
 } puzzlefs_fsck_options;
 
 /**
@@ -1098,13 +1107,14 @@ typedef struct puzzlefs_fsck_summary {
    */
   uint64_t bytes;
   /**
-   * Blobs of the layout that no image refers to; they are not checked.
+   * Blobs of the layout that no image refers to. One that is damaged is a warning: a build may
+   * find it and rely on it.
    */
   uint64_t unreferenced;
 } puzzlefs_fsck_summary;
 
 /**
- * Something that is wrong. The caller sets `size`, and the library fills in the rest.
+ * Something that is wrong, or was. The caller sets `size`, and the library fills in the rest.
  */
 typedef struct puzzlefs_finding {
   /**
@@ -1434,7 +1444,7 @@ void puzzlefs_string_free(char *string);
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
  * sense or a layout inside the directory, `PUZZLEFS_ERR_NOT_FOUND` without the directory,
- * `PUZZLEFS_ERR_CHANGED` if a file changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
+ * `PUZZLEFS_ERR_CHANGED` if something in it changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
  * `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any, several builds at once too, into one layout too. It starts threads of its own,
@@ -1734,7 +1744,12 @@ puzzlefs_status puzzlefs_image_extract(const struct puzzlefs_image *image,
                                        struct puzzlefs_error **error);
 
 /**
- * Checks a layout, or one image of it: each digest, each structure, and that nothing is missing.
+ * Checks a layout, or one image of it: each digest, each structure, and that nothing is missing;
+ * and repairs it if the options say from what.
+ *
+ * A blob that is taken from another layout has the digest that it must have, and replaces the
+ * broken one at once and for good; who has that open goes on reading it. `index.json` is not
+ * repaired: it says what only this layout knows, which tags there are.
  *
  * Parameters:
  * - `target`: `LAYOUT`, the path of an OCI image layout, or `LAYOUT:TAG` or `LAYOUT@sha256:HEX`
@@ -1744,9 +1759,10 @@ puzzlefs_status puzzlefs_image_extract(const struct puzzlefs_image *image,
  *   it fails.
  * - `error`: see `puzzlefs_error`.
  *
- * Returns `PUZZLEFS_OK` if the check could be made, whatever it found. Else among others
- * `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag, `PUZZLEFS_ERR_CORRUPT` for an index that
- * cannot be read, `PUZZLEFS_ERR_CANCELLED`.
+ * Returns `PUZZLEFS_OK` if the check could be made, whatever it found: what could not be repaired
+ * is an error in the report. Else among others `PUZZLEFS_ERR_NOT_FOUND` without a layout or the
+ * tag, `PUZZLEFS_ERR_CORRUPT` for an index that cannot be read, `PUZZLEFS_ERR_CANCELLED`; what is
+ * repaired by then stays so.
  *
  * Threads: any, during a build into the same layout too.
  *

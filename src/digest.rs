@@ -21,15 +21,15 @@ impl Digest {
     /// The digest of everything that `reader` gives.
     pub fn of_reader(reader: &mut impl Read) -> io::Result<Self> {
         let mut hasher = Hasher::default();
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(hasher.finish()),
-                Ok(length) => hasher.update(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        read_parts(
+            reader,
+            |error| error,
+            |part| {
+                hasher.update(part);
+                Ok(())
+            },
+        )?;
+        Ok(hasher.finish())
     }
 
     /// The 64 hexadecimal digits: the blob's file name.
@@ -85,6 +85,24 @@ impl Hasher {
     /// The digest of all bytes seen.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+/// Calls `work` with everything that `reader` gives, part by part; `failed` says what it means when
+/// that cannot be read.
+pub(crate) fn read_parts<E>(
+    reader: &mut impl Read,
+    failed: impl FnOnce(io::Error) -> E,
+    mut work: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => work(&buffer[..length])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
 }
 

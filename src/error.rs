@@ -23,7 +23,7 @@ pub enum ErrorKind {
     Corrupt,
     /// Well-formed, but of a version or a type that this library does not know.
     Unsupported,
-    /// The source changed while it was read.
+    /// The source changed while it was read, or the target while it was written.
     Changed,
     /// The file system is full, or a quota is used up.
     NoSpace,

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::chunk::Extent;
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::image::Image;
 use crate::progress::{Monitor, Progress, Stage};
-use crate::sys::dirs::{self, Dirs, open_at};
+use crate::sys::dirs::{self, Dirs, chmod_at, open_at};
 use crate::sys::namespace::in_user_namespace;
 use crate::sys::remove::remove_content;
 use crate::sys::thread;
@@ -82,7 +82,7 @@ pub fn extract(
     let threads = thread::threads(options.threads)?;
     image.check_blobs()?;
     let target = Target::make(target)?;
-    match Extraction::new(image, target.path, options)
+    match Extraction::new(image, &target, options)
         .and_then(|extraction| extraction.run(threads, monitor))
     {
         Ok(report) => {
@@ -96,29 +96,34 @@ pub fn extract(
 /// The directory that is extracted to. What was extracted is removed, unless it is kept.
 struct Target<'a> {
     path: &'a Path,
+    /// The very directory, whatever has its path meanwhile.
+    root: OwnedFd,
     created: bool,
+    kept: bool,
 }
 
 impl<'a> Target<'a> {
     /// Makes it, or finds it empty.
     fn make(path: &'a Path) -> Result<Self> {
-        match std::fs::create_dir(path) {
-            Ok(()) => return Ok(Target { path, created: true }),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        let created = match std::fs::create_dir(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(Error::io("make the directory", path, error)),
-        }
-        let mut entries =
-            std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))?;
-        if entries.next().is_some() {
+        };
+        // A link at the path is followed if the user named it.
+        let flags = if created { dirs::DIRECTORY } else { dirs::DIRECTORY - OFlags::NOFOLLOW };
+        let root = open_at(rustix::fs::CWD, path, flags, Mode::empty())
+            .map_err(|error| Error::io("open the directory", path, error))?;
+        if !is_empty(root.as_fd()).map_err(|error| Error::io("list", path, error))? {
             let message =
                 format!("'{}' is not empty; extract into a new or an empty one", path.display());
             return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(path));
         }
-        Ok(Target { path, created: false })
+        Ok(Target { path, root, created, kept: false })
     }
 
-    fn keep(self) {
-        std::mem::forget(self);
+    fn keep(mut self) {
+        self.kept = true;
     }
 
     /// Removes what was extracted; adds to `error` if that is not possible.
@@ -133,7 +138,7 @@ impl<'a> Target<'a> {
     }
 
     fn remove(&self) -> std::io::Result<()> {
-        remove_content(File::open(self.path)?.as_fd())?;
+        remove_content(self.root.as_fd())?;
         if self.created { std::fs::remove_dir(self.path) } else { Ok(()) }
     }
 }
@@ -142,6 +147,9 @@ impl Drop for Target<'_> {
     /// Where it was neither kept nor given up: after a panic, beside which a failure here is only
     /// logged.
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         if let Err(error) = self.remove() {
             let path = self.path.display();
             tracing::warn!("cannot remove what was extracted to '{path}': {error}");
@@ -149,27 +157,59 @@ impl Drop for Target<'_> {
     }
 }
 
+fn is_empty(directory: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        if ![c".", c".."].contains(&entry.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 struct Extraction<'a> {
     image: &'a Image,
-    target: &'a Path,
+    target: &'a Target<'a>,
+    /// The directories that were made, by number: what they are on disk.
+    made: RwLock<Vec<(Ino, Identity)>>,
     same_owner: bool,
     privileged: bool,
     locations: Locations,
     lost: Mutex<Vec<Lost>>,
 }
 
-/// The directories on disk are those of the tree.
+/// Device and inode number.
+type Identity = (u64, u64);
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
 impl dirs::Tree for Extraction<'_> {
     fn place(&self, dir: Ino) -> (Ino, &[u8]) {
         (self.locations.parent(dir), self.tree().name(&self.locations, dir))
     }
 
     fn path(&self, dir: Ino) -> PathBuf {
-        self.target.join(self.tree().path(&self.locations, dir))
+        self.target.path.join(self.tree().path(&self.locations, dir))
     }
 
-    fn check(&self, _: Ino, _: BorrowedFd<'_>) -> Result<()> {
-        Ok(())
+    /// What somebody else put there is not written to.
+    fn check(&self, dir: Ino, fd: BorrowedFd<'_>) -> Result<()> {
+        let stat = rustix::fs::fstat(fd)
+            .map_err(|error| Error::io("look at", dirs::Tree::path(self, dir), error))?;
+        let made = self.made.read().expect("no thread panics with the lock");
+        let at = made.binary_search_by_key(&dir, |(ino, _)| *ino);
+        match at.is_ok_and(|at| made[at].1 == identity(&stat)) {
+            true => Ok(()),
+            false => Err(self.replaced(dir)),
+        }
+    }
+
+    fn replaced(&self, dir: Ino) -> Error {
+        let path = dirs::Tree::path(self, dir);
+        let message = format!("'{}' changed while it was written", path.display());
+        Error::new(ErrorKind::Changed, message).with_path(path)
     }
 }
 
@@ -186,11 +226,12 @@ impl Folders<'_> {
 }
 
 impl<'a> Extraction<'a> {
-    fn new(image: &'a Image, target: &'a Path, options: &ExtractOptions) -> Result<Self> {
+    fn new(image: &'a Image, target: &'a Target<'a>, options: &ExtractOptions) -> Result<Self> {
         let privileged = rustix::process::geteuid().is_root() && !in_user_namespace()?;
         Ok(Extraction {
             image,
             target,
+            made: RwLock::default(),
             same_owner: options.same_owner,
             privileged,
             locations: image.tree().locations(),
@@ -203,7 +244,9 @@ impl<'a> Extraction<'a> {
     }
 
     fn folders(&self) -> Result<Folders<'_>> {
-        let dirs = RefCell::new(Dirs::new(dirs::open_root(self.target)?));
+        let root = self.target.root.try_clone();
+        let root = root.map_err(|error| Error::io("open", self.target.path, error))?;
+        let dirs = RefCell::new(Dirs::new(root));
         Ok(Folders { extraction: self, dirs })
     }
 
@@ -267,6 +310,7 @@ impl<'a> Extraction<'a> {
             Kind::Regular(_) => unreachable!("regular files are made elsewhere"),
         };
         match (result, &node.inode.kind) {
+            (Ok(()), Kind::Directory(_)) => self.remember(node, dir).map(|()| true),
             (Ok(()), _) => Ok(true),
             (Err(Errno::PERM), Kind::CharDevice(_) | Kind::BlockDevice(_)) if !self.privileged => {
                 self.lose("device", node);
@@ -274,6 +318,15 @@ impl<'a> Extraction<'a> {
             }
             (Err(error), _) => Err(Error::io("make", self.path(node), error)),
         }
+    }
+
+    /// Notes which directory was made.
+    fn remember(&self, node: &Node<'_>, dir: BorrowedFd<'_>) -> Result<()> {
+        let stat = rustix::fs::statat(dir, node.name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| Error::io("look at", self.path(node), error))?;
+        let mut made = self.made.write().expect("no thread panics with the lock");
+        made.push((node.ino, identity(&stat)));
+        Ok(())
     }
 
     /// Writes all regular files, with several threads.
@@ -434,8 +487,9 @@ impl<'a> Extraction<'a> {
                 rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?
             }
             Place::Named(..) if matches!(node.inode.kind, Kind::Symlink(_)) => {}
-            Place::Named(dir, name) => rustix::fs::chmodat(dir, name, mode, AtFlags::empty())
-                .map_err(failed("change the mode of"))?,
+            Place::Named(dir, name) => {
+                chmod_at(dir, name, mode).map_err(failed("change the mode of"))?
+            }
         }
         let times =
             Timestamps { last_access: timespec(*mtime), last_modification: timespec(*mtime) };

@@ -5,7 +5,7 @@
 
 /// A point where the tests can make the library panic.
 macro_rules! point {
-    ($name:literal) => {
+    ($name:expr) => {
         #[cfg(faults)]
         $crate::fault::reach($name);
     };

@@ -1,19 +1,18 @@
 //! One step: a source, and perhaps a base, become metadata and staged data blobs.
 
 use std::collections::HashMap;
-use std::fs::File;
 
 use super::base::Base;
 use super::memory::Work;
 use super::pipeline::{self, Settings, Stats, StoredPack};
 use crate::chunk;
-use crate::digest::{Digest, FsVerity};
-use crate::error::{Error, Result};
+use crate::digest::Digest;
+use crate::error::Result;
 use crate::format::{Blob, Rootfs, file_size};
 use crate::image::Blobs;
 use crate::layout::{Descriptor, Layout, Staging, media_type};
 use crate::pack::{Compression, PackSize, zeros};
-use crate::progress::Monitor;
+use crate::progress::{Monitor, Progress, Stage};
 use crate::source::{Content, Source};
 
 /// How a step is done.
@@ -251,8 +250,9 @@ impl BaseBlobs<'_> {
         let verity = match known {
             Some(verity) if existed => verity,
             _ => {
-                let verity = measure(&file, size, &digest, monitor)
-                    .map_err(|error| error.with_path(self.layout.blob_path(&digest)))?;
+                let mut report =
+                    |done| monitor.report(Progress { stage: Stage::Check, done, total: size });
+                let verity = self.layout.measure(&digest, &file, &mut report)?;
                 if !existed {
                     staging.copy(digest, &file)?;
                 }
@@ -261,32 +261,6 @@ impl BaseBlobs<'_> {
         };
         Ok(StoredPack { digest, verity, size, compressed, existed })
     }
-}
-
-/// The fs-verity digest of a blob, whose SHA-256 is checked.
-fn measure(mut file: &File, size: u64, digest: &Digest, monitor: &Monitor<'_>) -> Result<[u8; 32]> {
-    use crate::progress::{Progress, Stage};
-    use std::io::Read;
-    let (mut hasher, mut verity) = (crate::digest::Hasher::default(), FsVerity::default());
-    let mut buffer = vec![0; 256 * 1024];
-    let mut done = 0;
-    loop {
-        let length = file
-            .read(&mut buffer)
-            .map_err(|error| Error::system(&format!("read the data blob {digest}"), error))?;
-        if length == 0 {
-            break;
-        }
-        hasher.update(&buffer[..length]);
-        verity.update(&buffer[..length]);
-        done += length as u64;
-        monitor.report(Progress { stage: Stage::Check, done, total: size })?;
-    }
-    if hasher.finish() != *digest {
-        let message = format!("the data blob {digest} does not have this digest: it is damaged");
-        return Err(Error::corrupt(message));
-    }
-    Ok(verity.finish())
 }
 
 /// What the next step of the same image starts from.

@@ -238,7 +238,7 @@ unsafe impl utils::Versioned for puzzlefs_build_result {
 ///
 /// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
 /// sense or a layout inside the directory, `PUZZLEFS_ERR_NOT_FOUND` without the directory,
-/// `PUZZLEFS_ERR_CHANGED` if a file changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
+/// `PUZZLEFS_ERR_CHANGED` if something in it changed meanwhile, `PUZZLEFS_ERR_NO_SPACE`,
 /// `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: any, several builds at once too, into one layout too. It starts threads of its own,

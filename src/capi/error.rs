@@ -34,7 +34,7 @@ pub enum puzzlefs_status {
     /// Well-formed, but unknown to this library: an image of a newer version, an option or a flag
     /// of a newer header.
     PUZZLEFS_ERR_UNSUPPORTED = -6,
-    /// The source changed while it was read.
+    /// The source changed while it was read, or the target while it was written.
     PUZZLEFS_ERR_CHANGED = -7,
     /// The file system is full, or a quota is used up.
     PUZZLEFS_ERR_NO_SPACE = -8,

@@ -6,7 +6,7 @@ use super::progress::{puzzlefs_progress_fn, reporter};
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};
 use crate::error::{Error, ErrorKind};
-use crate::fsck::{Finding, FsckReport, Severity, fsck, parse_target};
+use crate::fsck::{Finding, FsckOptions, FsckReport, Severity, fsck, parse_target};
 use crate::progress::Monitor;
 
 symbol_version!("LIBPUZZLEFS_0.1":
@@ -27,11 +27,14 @@ pub struct puzzlefs_fsck_options {
     pub progress: puzzlefs_progress_fn,
     /// Passed to `progress`.
     pub data: *mut c_void,
+    /// Layouts, with NULL behind the last, from which good copies of missing and damaged blobs are
+    /// taken, the first that has one. NULL or none: nothing is repaired.
+    pub repair_from: *const *const c_char,
 }
 
 // SAFETY: `repr(C)`, the size comes first, numbers and pointers may be 0.
 unsafe impl utils::Versioned for puzzlefs_fsck_options {
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, repair_from);
 }
 
 /// What a check found. It never changes: several threads may read one at once.
@@ -77,7 +80,8 @@ pub struct puzzlefs_fsck_summary {
     pub blobs: u64,
     /// Bytes of these blobs.
     pub bytes: u64,
-    /// Blobs of the layout that no image refers to; they are not checked.
+    /// Blobs of the layout that no image refers to. One that is damaged is a warning: a build may
+    /// find it and rely on it.
     pub unreferenced: u64,
 }
 
@@ -94,6 +98,8 @@ pub enum puzzlefs_severity {
     PUZZLEFS_SEVERITY_ERROR = 1,
     /// Something is not as it should be, but everything can be read.
     PUZZLEFS_SEVERITY_WARNING = 2,
+    /// Something was lost or damaged, and has been repaired.
+    PUZZLEFS_SEVERITY_REPAIRED = 3,
 }
 
 impl From<Severity> for puzzlefs_severity {
@@ -101,11 +107,12 @@ impl From<Severity> for puzzlefs_severity {
         match severity {
             Severity::Error => Self::PUZZLEFS_SEVERITY_ERROR,
             Severity::Warning => Self::PUZZLEFS_SEVERITY_WARNING,
+            Severity::Repaired => Self::PUZZLEFS_SEVERITY_REPAIRED,
         }
     }
 }
 
-/// Something that is wrong. The caller sets `size`, and the library fills in the rest.
+/// Something that is wrong, or was. The caller sets `size`, and the library fills in the rest.
 #[repr(C)]
 pub struct puzzlefs_finding {
     /// `sizeof(puzzlefs_finding)`.
@@ -129,7 +136,12 @@ unsafe impl utils::Versioned for puzzlefs_finding {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// Checks a layout, or one image of it: each digest, each structure, and that nothing is missing.
+/// Checks a layout, or one image of it: each digest, each structure, and that nothing is missing;
+/// and repairs it if the options say from what.
+///
+/// A blob that is taken from another layout has the digest that it must have, and replaces the
+/// broken one at once and for good; who has that open goes on reading it. `index.json` is not
+/// repaired: it says what only this layout knows, which tags there are.
 ///
 /// Parameters:
 /// - `target`: `LAYOUT`, the path of an OCI image layout, or `LAYOUT:TAG` or `LAYOUT@sha256:HEX`
@@ -139,9 +151,10 @@ unsafe impl utils::Versioned for puzzlefs_finding {
 ///   it fails.
 /// - `error`: see `puzzlefs_error`.
 ///
-/// Returns `PUZZLEFS_OK` if the check could be made, whatever it found. Else among others
-/// `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag, `PUZZLEFS_ERR_CORRUPT` for an index that
-/// cannot be read, `PUZZLEFS_ERR_CANCELLED`.
+/// Returns `PUZZLEFS_OK` if the check could be made, whatever it found: what could not be repaired
+/// is an error in the report. Else among others `PUZZLEFS_ERR_NOT_FOUND` without a layout or the
+/// tag, `PUZZLEFS_ERR_CORRUPT` for an index that cannot be read, `PUZZLEFS_ERR_CANCELLED`; what is
+/// repaired by then stays so.
 ///
 /// Threads: any, during a build into the same layout too.
 ///
@@ -169,7 +182,13 @@ pub unsafe extern "C" fn puzzlefs_fsck(
             let options = utils::options(options, "options")?;
             utils::flags(options.flags, 0, "options.flags")?;
             let progress = reporter(options.progress, options.data);
-            let found = fsck(&layout, name.as_ref(), &Monitor::new(&progress))?;
+            let repair_from = utils::paths(options.repair_from);
+            let found = fsck(
+                &layout,
+                name.as_ref(),
+                &FsckOptions { repair_from },
+                &Monitor::new(&progress),
+            )?;
             *report = utils::give(Report::new(found));
             Ok(())
         })

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -59,6 +59,23 @@ pub unsafe fn path<'a>(string: *const c_char, name: &str) -> Result<&'a Path> {
     // SAFETY: the caller promises the same.
     let bytes = unsafe { optional(string) }.ok_or_else(|| null(name))?;
     Ok(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// A list of paths that ends with NULL; NULL is an empty one.
+///
+/// # Safety
+///
+/// `list` is NULL, or an array whose last element is NULL and whose others are as for [`optional`].
+pub unsafe fn paths(list: *const *const c_char) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if list.is_null() {
+        return paths;
+    }
+    // SAFETY: all elements before the one that is NULL are behind us, so this one is there.
+    while let Some(next) = unsafe { optional(*list.add(paths.len())) } {
+        paths.push(PathBuf::from(OsStr::from_bytes(next)));
+    }
+    paths
 }
 
 /// A text in UTF-8, or NULL.

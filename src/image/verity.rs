@@ -1,11 +1,10 @@
 //! What pins an image: a digest of its manifest, and through that all the others.
 
 use std::fs::File;
-use std::io::Read;
 use std::str::FromStr;
 
 use super::Image;
-use crate::digest::{Digest, FsVerity};
+use crate::digest::{Digest, FsVerity, read_parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Monitor, Progress, Stage};
 use crate::sys::verity;
@@ -154,22 +153,14 @@ impl Image {
         report: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<[u8; 32]> {
         let mut verity = FsVerity::default();
-        let mut buffer = vec![0; 256 * 1024];
         let mut done = 0;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(verity.finish()),
-                Ok(length) => {
-                    verity.update(&buffer[..length]);
-                    done += length as u64;
-                    report(done)?;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(Error::io("read the blob", self.layout.blob_path(digest), error));
-                }
-            }
-        }
+        let failed = |error| Error::io("read the blob", self.layout.blob_path(digest), error);
+        read_parts(&mut file, failed, |part| {
+            verity.update(part);
+            done += part.len() as u64;
+            report(done)
+        })?;
+        Ok(verity.finish())
     }
 
     fn compare(&self, blob: &ListedBlob, found: [u8; 32]) -> Result<()> {

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, FsVerity, Hasher, read_parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 
@@ -292,6 +292,31 @@ impl Layout {
             .with_path(path));
         }
         open_file(&path)
+    }
+
+    /// Reads all of a blob from its file and checks its digest; tells its fs-verity digest. `report`
+    /// is told how many bytes are read.
+    pub(crate) fn measure(
+        &self,
+        digest: &Digest,
+        mut file: &File,
+        report: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<[u8; 32]> {
+        let path = self.blob_path(digest);
+        let (mut hasher, mut verity) = (Hasher::default(), FsVerity::default());
+        let mut done = 0;
+        let failed = |error| Error::io("read the blob", &path, error);
+        read_parts(&mut file, failed, |part| {
+            hasher.update(part);
+            verity.update(part);
+            done += part.len() as u64;
+            report(done)
+        })?;
+        if hasher.finish() == *digest {
+            return Ok(verity.finish());
+        }
+        let message = format!("the blob {digest} does not have this digest: it is damaged");
+        Err(Error::corrupt(message).with_path(path))
     }
 
     /// Reads a whole blob of the size that its descriptor says, and checks its digest.

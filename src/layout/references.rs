@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::manifest::{INDEX_DEPTH, media_type, parse, too_deep};
 use super::{DOCUMENT_MAX, Descriptor, Layout};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// All that a manifest or index refers to, of whatever kind the images are.
 #[derive(Debug, Clone, Default)]
@@ -48,14 +48,24 @@ impl ReferencedBlobs {
     /// Fails if a document is missing or damaged, but for the subject of a manifest, which the
     /// image-spec allows to be missing.
     pub fn add(&mut self, layout: &Layout, descriptor: &Descriptor) -> Result<()> {
+        self.walk(layout, descriptor, &mut |_, error| Err(error))
+    }
+
+    /// As [`add`](Self::add), but asks `failed` whether to go on where a document fails.
+    pub(crate) fn walk(
+        &mut self,
+        layout: &Layout,
+        descriptor: &Descriptor,
+        failed: &mut dyn FnMut(&Descriptor, Error) -> Result<()>,
+    ) -> Result<()> {
         let mut pending = vec![(descriptor.clone(), INDEX_DEPTH)];
         while let Some((descriptor, depth)) = pending.pop() {
-            if depth == 0 {
-                return Err(too_deep());
-            }
-            if self.read.insert(Self::key(&descriptor)) {
-                self.add_document(layout, &descriptor, depth, &mut pending)?;
-            }
+            let added = match depth {
+                0 => Err(too_deep()),
+                _ if !self.read.insert(Self::key(&descriptor)) => Ok(()),
+                _ => self.add_document(layout, &descriptor, depth, &mut pending),
+            };
+            added.or_else(|error| failed(&descriptor, error))?;
         }
         Ok(())
     }

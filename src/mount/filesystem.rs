@@ -20,6 +20,7 @@ use fuser::{
 use super::ahead::Ahead;
 use super::ids::{IdMap, map_acl};
 use super::log::Log;
+use crate::fault;
 use crate::image::Image;
 use crate::tree::{Device, Ino, Inode, Kind, Locations, NAME_MAX, Timestamp};
 
@@ -159,10 +160,14 @@ impl FileSystem {
 
     /// Runs what answers a request. A panic is a defect, of which who asks learns that it failed:
     /// a reply that is dropped says so.
-    fn guard(&self, ino: INodeNo, work: impl FnOnce()) {
+    fn guard(&self, request: &str, ino: INodeNo, work: impl FnOnce()) {
+        let work = || {
+            fault::point!(request);
+            work();
+        };
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             let shown = self.path(ino);
-            self.log.write(&format!("'{shown}': a defect of libpuzzlefs: a request failed"));
+            self.log.write(&format!("'{shown}': a defect of libpuzzlefs: {request} failed"));
         }
     }
 
@@ -260,7 +265,7 @@ impl fuser::Filesystem for FileSystem {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.guard(parent, || {
+        self.guard("lookup request", parent, || {
             let (dir, inode) = match self.find(parent) {
                 Ok(found) => found,
                 Err(error) => return reply.error(error),
@@ -284,23 +289,27 @@ impl fuser::Filesystem for FileSystem {
     }
 
     fn forget(&self, _: &Request, number: INodeNo, _: u64) {
-        if let Ok((ino, _)) = self.find(number) {
-            self.ahead.knows(ino, false);
-        }
+        self.guard("forget request", number, || {
+            if let Ok((ino, _)) = self.find(number) {
+                self.ahead.knows(ino, false);
+            }
+        });
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.guard(ino, || match self.find(ino) {
+        self.guard("getattr request", ino, || match self.find(ino) {
             Ok((found, inode)) => reply.attr(&EVER, &self.attributes(found, inode)),
             Err(error) => reply.error(error),
         });
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        self.guard(ino, || match self.find(ino).map(|(_, inode)| &inode.kind) {
-            Ok(Kind::Symlink(target)) => reply.data(target),
-            Ok(_) => reply.error(Errno::EINVAL),
-            Err(error) => reply.error(error),
+        self.guard("readlink request", ino, || {
+            match self.find(ino).map(|(_, inode)| &inode.kind) {
+                Ok(Kind::Symlink(target)) => reply.data(target),
+                Ok(_) => reply.error(Errno::EINVAL),
+                Err(error) => reply.error(error),
+            }
         });
     }
 
@@ -322,7 +331,7 @@ impl fuser::Filesystem for FileSystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.guard(ino, || self.read_into(ino, offset, size, reply));
+        self.guard("read request", ino, || self.read_into(ino, offset, size, reply));
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -353,7 +362,7 @@ impl fuser::Filesystem for FileSystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.guard(dir, || {
+        self.guard("readdir request", dir, || {
             let entries = match self.entries(dir, offset) {
                 Ok(entries) => entries,
                 Err(error) => return reply.error(error),
@@ -376,7 +385,7 @@ impl fuser::Filesystem for FileSystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.guard(dir, || {
+        self.guard("readdirplus request", dir, || {
             let entries = match self.entries(dir, offset) {
                 Ok(entries) => entries,
                 Err(error) => return reply.error(error),
@@ -393,10 +402,12 @@ impl fuser::Filesystem for FileSystem {
         });
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let inodes = self.image.tree().inodes().len() as u64;
-        let block = BLOCK as u32;
-        reply.statfs(self.blocks, 0, 0, inodes, 0, block, NAME_MAX as u32, block);
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.guard("statfs request", ino, || {
+            let inodes = self.image.tree().inodes().len() as u64;
+            let block = BLOCK as u32;
+            reply.statfs(self.blocks, 0, 0, inodes, 0, block, NAME_MAX as u32, block);
+        });
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -404,11 +415,11 @@ impl fuser::Filesystem for FileSystem {
         if !self.has_xattrs {
             return reply.error(Errno::ENOSYS);
         }
-        self.guard(ino, || answer(self.xattr(ino, name), size, reply));
+        self.guard("getxattr request", ino, || answer(self.xattr(ino, name), size, reply));
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.guard(ino, || {
+        self.guard("listxattr request", ino, || {
             let list = self.find(ino).map(|(_, inode)| {
                 let keys = inode.metadata.xattrs.iter().map(|xattr| [&*xattr.key, b"\0"].concat());
                 keys.flatten().collect()
@@ -444,7 +455,7 @@ impl fuser::Filesystem for FileSystem {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.guard(ino, || match self.seek(ino, offset, whence) {
+        self.guard("lseek request", ino, || match self.seek(ino, offset, whence) {
             Ok(found) => reply.offset(found),
             Err(error) => reply.error(error),
         });

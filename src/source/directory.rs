@@ -1,4 +1,9 @@
 //! A directory on disk as a source: a whole tree, or the change of one as overlayfs has it.
+//!
+//! Somebody may change it meanwhile, and be no friend. Each name is opened in its open directory,
+//! and no link is followed; and whatever was read has to be at the end what it was at the
+//! beginning, by its ctime above all, which nobody can set. What this does not see is what a
+//! process writes that has mapped a file into its memory: that has no time of its own.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -7,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, statat};
 
@@ -31,15 +37,22 @@ pub struct Lower<'a> {
     pub marks: MarkNamespace,
 }
 
+/// What of an inode on disk changes with its content, its attributes, or its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    identity: Identity,
+    file_type: FileType,
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
 /// A regular file on disk, as it was when the tree was made.
 #[derive(Debug, Clone)]
 struct FileState {
-    size: u64,
+    state: State,
     /// Whether the file has, or may have, holes.
     sparse: bool,
-    identity: Identity,
-    mtime: Timestamp,
-    ctime: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,23 +67,39 @@ impl Identity {
     }
 }
 
-impl FileState {
+impl State {
     fn of(stat: &Stat) -> Self {
-        let size = stat.st_size as u64;
-        FileState {
-            size,
-            sparse: (stat.st_blocks as u64) < size.div_ceil(512),
+        State {
             identity: Identity::of(stat),
+            file_type: FileType::from_raw_mode(stat.st_mode),
+            size: stat.st_size as u64,
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
-    fn is_still(&self, stat: &Stat) -> bool {
-        let now = FileState::of(stat);
-        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && (now.size, now.identity, now.mtime, now.ctime)
-                == (self.size, self.identity, self.mtime, self.ctime)
+    /// Waits until whatever changes the inode gives it another ctime.
+    ///
+    /// The clock of timestamps ticks every 1 to 10 ms (before Linux 6.13, and on some file systems
+    /// since): what changes twice within a tick looks as if it had changed once.
+    fn settle(&self) {
+        const TICK: Duration = Duration::from_millis(10);
+        let Timestamp { seconds, nanoseconds } = self.ctime;
+        let ctime = Duration::new(seconds.try_into().unwrap_or(0), nanoseconds);
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+        // A ctime of the future is of another clock.
+        if let Some(age) = now.checked_sub(ctime)
+            && age < TICK
+        {
+            std::thread::sleep(TICK - age);
+        }
+    }
+}
+
+impl FileState {
+    fn of(stat: &Stat) -> Self {
+        let sparse = (stat.st_blocks as u64) < (stat.st_size as u64).div_ceil(512);
+        FileState { state: State::of(stat), sparse }
     }
 }
 
@@ -97,8 +126,14 @@ struct Place {
     ino: Ino,
     parent: Ino,
     name: Box<[u8]>,
-    /// Which directory this is on disk; none for one of the tree below.
-    identity: Option<Identity>,
+    /// What the directory was on disk; none for one of the tree below.
+    state: Option<State>,
+}
+
+impl Place {
+    fn identity(&self) -> Option<Identity> {
+        self.state.map(|state| state.identity)
+    }
 }
 
 impl Places {
@@ -136,17 +171,41 @@ impl dirs::Tree for Places {
     fn check(&self, dir: Ino, fd: BorrowedFd<'_>) -> Result<()> {
         let path = || dirs::Tree::path(self, dir);
         let stat = rustix::fs::fstat(fd).map_err(|error| Error::io("look at", path(), error))?;
-        if Some(Identity::of(&stat)) == self.find(dir).identity {
+        if Some(Identity::of(&stat)) == self.find(dir).identity() {
             Ok(())
         } else {
             Err(changed(path()))
         }
+    }
+
+    fn replaced(&self, dir: Ino) -> Error {
+        changed(dirs::Tree::path(self, dir))
     }
 }
 
 fn changed(path: PathBuf) -> Error {
     let message = format!("'{}' changed while it was read", path.display());
     Error::new(ErrorKind::Changed, message).with_path(path)
+}
+
+/// An error with something that was there before. What is gone, of another type or without an
+/// attribute that it had is so since then.
+fn seen(what: &str, path: PathBuf, error: std::io::Error) -> Error {
+    use rustix::io::Errno;
+    match Errno::from_io_error(&error) {
+        Some(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::INVAL
+            | Errno::NODATA
+            | Errno::RANGE
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::STALE,
+        ) => changed(path),
+        _ => Error::io(what, path, error),
+    }
 }
 
 /// Reads the tree of the directory at `path`; of one that lies on `lower`, what is seen of both.
@@ -176,7 +235,7 @@ pub fn scan(
         ino: Ino::ROOT,
         parent: Ino::ROOT,
         name: Box::default(),
-        identity: Some(Identity::of(&stat)),
+        state: Some(State::of(&stat)),
     };
     let root_inode = Inode::new(options.adapt(metadata(&stat, found)), Kind::Directory(Vec::new()));
     let scanner = Scanner {
@@ -284,7 +343,9 @@ impl Scanner<'_> {
         let mut levels = vec![self.enter(root)?];
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.next() else {
+                let dir = level.dir;
                 levels.pop();
+                self.leave(dir)?;
                 continue;
             };
             let found = match (name.on_disk, name.below) {
@@ -299,6 +360,17 @@ impl Scanner<'_> {
         let tree = self.builder.finish();
         let locations = tree.locations();
         Ok(Directory { tree, files: self.files, locations, places: self.places })
+    }
+
+    /// Checks that a directory is what it was all the time: that no name came or went, and that it
+    /// was in its place.
+    fn leave(&mut self, dir: Ino) -> Result<()> {
+        let place = self.places.find(dir);
+        let Some(state) = place.state.filter(|_| !self.is_foreign(place)) else { return Ok(()) };
+        let fd = self.dirs.open(&self.places, dir)?;
+        let path = || dirs::Tree::path(&self.places, dir);
+        let stat = rustix::fs::fstat(&*fd).map_err(|error| Error::io("look at", path(), error))?;
+        if State::of(&stat) == state { Ok(()) } else { Err(changed(path())) }
     }
 
     fn enter(&mut self, found: Found) -> Result<Level> {
@@ -316,12 +388,18 @@ impl Scanner<'_> {
         Ok(Level { dir, names: names.into_iter(), has_whiteouts })
     }
 
+    /// Whether another file system begins here that is left out.
+    fn is_foreign(&self, place: &Place) -> bool {
+        let device = place.identity().map(|identity| identity.device);
+        self.options.one_file_system && device != Some(self.device)
+    }
+
     /// The sorted names in a directory on disk; none where another file system begins that is
     /// left out.
     fn list(&mut self, dir: Ino) -> Result<Vec<Box<[u8]>>> {
         let place = self.places.find(dir);
         if let Some(output) = &self.output
-            && Some(output.directory) == place.identity
+            && Some(output.directory) == place.identity()
             && !output.missing.as_ref().is_some_and(|name| {
                 self.exclude.matches(&self.places.relative(dir), name.as_bytes())
             })
@@ -332,13 +410,15 @@ impl Scanner<'_> {
             ))
             .with_path(&output.path));
         }
-        let device = place.identity.map(|identity| identity.device);
-        if self.options.one_file_system && device != Some(self.device) {
+        if self.is_foreign(place) {
             return Ok(Vec::new());
+        }
+        if let Some(state) = place.state {
+            state.settle();
         }
         let fd = self.dirs.open(&self.places, dir)?;
         list_names(fd.as_fd())
-            .map_err(|error| Error::io("list", dirs::Tree::path(&self.places, dir), error))
+            .map_err(|error| seen("list", dirs::Tree::path(&self.places, dir), error))
     }
 
     /// Adds one name on disk to the tree; tells of the directory if it is one, to be walked next.
@@ -353,11 +433,12 @@ impl Scanner<'_> {
         let fd = self.dirs.open(&self.places, parent)?;
         let places = &self.places;
         let path = || places.file(parent, name);
-        let failed = |what| move |error| Error::io(what, path(), error);
-        let stat = statat(&*fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| match error {
-            rustix::io::Errno::NOENT => changed(path()),
-            error => failed("look at")(error.into()),
-        })?;
+        let failed = |what| move |error| seen(what, path(), error);
+        let look = || {
+            statat(&*fd, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| failed("look at")(error.into()))
+        };
+        let stat = look()?;
         let identity = Identity::of(&stat);
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if self.below.is_some() && is_whiteout_device(&stat) {
@@ -397,6 +478,10 @@ impl Scanner<'_> {
                 .with_path(path()));
             }
         };
+        // Or this would be a mixture of two inodes, or of two states of one.
+        if State::of(&look()?) != State::of(&stat) {
+            return Err(changed(path()));
+        }
         let inode = Inode::new(self.options.adapt(metadata(&stat, xattrs)), kind);
         let ino = self.builder.add(parent, name, inode)?;
         if file_type == FileType::RegularFile {
@@ -408,8 +493,8 @@ impl Scanner<'_> {
         if file_type != FileType::Directory {
             return Ok(None);
         }
-        let identity = Some(identity);
-        self.places.directories.push(Place { ino, parent, name: name.into(), identity });
+        let state = Some(State::of(&stat));
+        self.places.directories.push(Place { ino, parent, name: name.into(), state });
         Ok(Some(Found { dir: ino, on_disk: true, below, opaque: marks.opaque }))
     }
 
@@ -430,7 +515,7 @@ impl Scanner<'_> {
             }
             return Ok(None);
         }
-        let place = Place { ino: new, parent, name: name.into(), identity: None };
+        let place = Place { ino: new, parent, name: name.into(), state: None };
         self.places.directories.push(place);
         Ok(Some(Found { dir: new, on_disk: false, below: Some(ino), opaque: Opaque::No }))
     }
@@ -521,12 +606,10 @@ impl Opener for DirectoryOpener<'_> {
         let dir = self.dirs.open(places, parent)?;
         // A file that was replaced by a FIFO must not block, nor one by a link be followed.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let path = || places.file(parent, name);
-        let fd = open_at(&*dir, name, flags, Mode::empty()).map_err(|error| match error {
-            rustix::io::Errno::NOENT | rustix::io::Errno::LOOP => changed(path()),
-            error => Error::io("open", path(), error),
-        })?;
+        let fd = open_at(&*dir, name, flags, Mode::empty())
+            .map_err(|error| seen("open", places.file(parent, name), error.into()))?;
         let mut file = OpenFile { file: File::from(fd), state, places, parent, name };
+        file.settle();
         file.finish()?;
         Ok(Box::new(file))
     }
@@ -544,6 +627,14 @@ impl OpenFile<'_> {
     fn path(&self) -> PathBuf {
         self.places.file(self.parent, self.name)
     }
+
+    /// Waits until each change of the content from now on is seen by the file's ctime.
+    fn settle(&self) {
+        self.state.state.settle();
+        // A call of write sets the ctime before it copies its data, and holds the inode's lock
+        // until it has: as this call does, which waits for one that is under way.
+        let _ = rustix::fs::seek(&self.file, SeekFrom::Data(0));
+    }
 }
 
 impl Contents for OpenFile<'_> {
@@ -552,8 +643,8 @@ impl Contents for OpenFile<'_> {
             return Ok(offset);
         }
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
-            Ok(data) => Ok(data.min(self.state.size)),
-            Err(rustix::io::Errno::NXIO) => Ok(self.state.size),
+            Ok(data) => Ok(data.min(self.state.state.size)),
+            Err(rustix::io::Errno::NXIO) => Ok(self.state.state.size),
             // A file system without holes; everything is data then.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(offset),
             Err(error) => Err(Error::io("read", self.path(), error)),
@@ -570,6 +661,6 @@ impl Contents for OpenFile<'_> {
     fn finish(&mut self) -> Result<()> {
         let stat = rustix::fs::fstat(&self.file)
             .map_err(|error| Error::io("look at", self.path(), error))?;
-        if self.state.is_still(&stat) { Ok(()) } else { Err(changed(self.path())) }
+        if State::of(&stat) == self.state.state { Ok(()) } else { Err(changed(self.path())) }
     }
 }

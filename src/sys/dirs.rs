@@ -1,11 +1,12 @@
 //! Opening the directories of a tree on disk: never by a joined path, never through a link, with
 //! few file descriptors, whatever the depth.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::path::Arg;
 
 use crate::error::{Error, Result};
@@ -28,6 +29,9 @@ pub trait Tree {
 
     /// Checks that what was opened is the directory that was meant.
     fn check(&self, dir: Ino, fd: BorrowedFd<'_>) -> Result<()>;
+
+    /// The error of a directory in whose place there is none any more.
+    fn replaced(&self, dir: Ino) -> Error;
 }
 
 /// The open directories along one path of a tree.
@@ -62,8 +66,11 @@ impl Dirs {
         };
         for &next in missing.iter().rev() {
             let (_, name) = tree.place(next);
-            let opened = open_at(&*fd, name, DIRECTORY, Mode::empty())
-                .map_err(|error| Error::io("open the directory", tree.path(next), error))?;
+            let opened =
+                open_at(&*fd, name, DIRECTORY, Mode::empty()).map_err(|error| match error {
+                    Errno::NOENT | Errno::NOTDIR | Errno::LOOP => tree.replaced(next),
+                    error => Error::io("open the directory", tree.path(next), error),
+                })?;
             tree.check(next, opened.as_fd())?;
             fd = Rc::new(opened);
             if self.open.len() == KEPT {
@@ -83,6 +90,15 @@ pub fn open_at(
     mode: Mode,
 ) -> rustix::io::Result<OwnedFd> {
     rustix::io::retry_on_intr(|| rustix::fs::openat(&dir, name, flags, mode))
+}
+
+/// Changes the mode of what `dir` has under this name; of a link that somebody puts there, it is
+/// not what the link points to.
+pub fn chmod_at(dir: BorrowedFd<'_>, name: impl Arg + Copy, mode: Mode) -> rustix::io::Result<()> {
+    // Linux has no call for that before 6.6, and a descriptor without access does not do.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = open_at(dir, name, flags, Mode::empty())?;
+    rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), mode)
 }
 
 /// Opens the root of a tree on disk; a link is followed, since the user named it.

@@ -2,12 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, renameat_with, unlinkat};
 use rustix::io::Errno;
 
-use super::dirs::{DIRECTORY, open_at};
+use super::dirs::{DIRECTORY, chmod_at, open_at};
 
 /// Removes everything in the directory `root`, but not itself. No link is followed, and two
 /// directories at most are open at once: each one that is found is first moved up into `root`.
@@ -21,11 +21,10 @@ pub fn remove_content(root: BorrowedFd<'_>) -> io::Result<()> {
                 unlinkat(root, &name, AtFlags::empty())?;
                 continue;
             }
-            rustix::fs::chmodat(root, &name, Mode::RWXU, AtFlags::empty())?;
-            let directory = open_at(root, &name, DIRECTORY, Mode::empty())?;
+            let directory = open(root, &name)?;
             for (child, is_directory) in list(directory.as_fd())? {
                 if is_directory {
-                    rustix::fs::chmodat(&directory, &child, Mode::RWXU, AtFlags::empty())?;
+                    open(directory.as_fd(), &child)?;
                     move_up(directory.as_fd(), &child, root, &mut moved)?;
                 } else {
                     unlinkat(&directory, &child, AtFlags::empty())?;
@@ -37,6 +36,17 @@ pub fn remove_content(root: BorrowedFd<'_>) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Opens a directory whose entries its owner may remove then.
+fn open(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
+    let open = || open_at(parent, name, DIRECTORY, Mode::empty());
+    let directory = open().or_else(|error| match error {
+        Errno::ACCESS => chmod_at(parent, name, Mode::RWXU).and_then(|()| open()),
+        error => Err(error),
+    })?;
+    rustix::fs::fchmod(&directory, Mode::RWXU)?;
+    Ok(directory)
 }
 
 fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<(CString, bool)>> {

@@ -5,11 +5,14 @@
  *
  *     faults ROOTFS LAYOUT DIRECTORY: the layout's tag `v1` is an image of the first directory
  */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -131,38 +134,146 @@ static void inject(const char *fault, puzzlefs_status (*work)(void))
     puzzlefs_image_free(image);
 }
 
-/* The first byte of a file of a mount, or a negative error number. */
-static int first_byte(const char *point)
-{
-    char path[8192];
-    unsigned char byte;
-    ssize_t count;
-    int file;
+/* What is asked of a mount: 0 or more, or -1 with errno. */
+static char point[4096];
 
-    snprintf(path, sizeof(path), "%s/dir/text", point);
-    file = open(path, O_RDONLY);
-    CHECK(file >= 0);
-    count = read(file, &byte, 1);
-    count = count < 0 ? -errno : byte;
-    close(file);
-    return (int)count;
+/* A path in the mount. */
+static const char *in_mount(const char *name)
+{
+    static char path[8192];
+
+    snprintf(path, sizeof(path), "%s/%s", point, name);
+    return path;
 }
 
-/* Who reads gets an error; the mount lives. */
-static void mount(void)
+static int look_up(void)
+{
+    struct stat stat;
+
+    return lstat(in_mount("dir"), &stat);
+}
+
+static int get_attributes(void)
+{
+    struct statx stat;
+
+    return statx(AT_FDCWD, point, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stat);
+}
+
+static int read_link(void)
+{
+    char target[64];
+
+    return (int)readlink(in_mount("link"), target, sizeof(target));
+}
+
+static int read_byte(void)
+{
+    char byte;
+    int file = open(in_mount("dir/text"), O_RDONLY);
+    int count = file < 0 ? -1 : (int)read(file, &byte, 1);
+    int number = errno;
+
+    close(file);
+    errno = number;
+    return count;
+}
+
+/* The kernel asks for attributes with the names from the beginning on, and for the names alone from elsewhere. */
+static int read_names(long start)
+{
+    DIR *names = opendir(point);
+    int result, number;
+
+    CHECK(names != NULL);
+    if (start != 0)
+        seekdir(names, start);
+    errno = 0;
+    result = readdir(names) == NULL ? -1 : 0;
+    number = errno;
+    closedir(names);
+    errno = number;
+    return result;
+}
+
+static int read_directory(void)
+{
+    return read_names(1);
+}
+
+static int read_directory_plus(void)
+{
+    return read_names(0);
+}
+
+static int get_attribute(void)
+{
+    char value[64];
+
+    return (int)getxattr(in_mount("file"), "user.text", value, sizeof(value));
+}
+
+static int list_attributes(void)
+{
+    char keys[1024];
+
+    return (int)listxattr(in_mount("file"), keys, sizeof(keys));
+}
+
+static int seek_hole(void)
+{
+    int file = open(in_mount("dir/hole"), O_RDONLY);
+    int result = file < 0 || lseek(file, 0, SEEK_DATA) < 0 ? -1 : 0;
+    int number = errno;
+
+    close(file);
+    errno = number;
+    return result;
+}
+
+static int get_statistics(void)
+{
+    struct statfs statistics;
+
+    return statfs(point, &statistics);
+}
+
+static const struct {
+    const char *fault;
+    int (*ask)(void);
+} requests[] = {
+    { "lookup request", look_up },
+    { "getattr request", get_attributes },
+    { "readlink request", read_link },
+    { "read request", read_byte },
+    { "frame", read_byte },
+    { "readdir request", read_directory },
+    { "readdirplus request", read_directory_plus },
+    { "getxattr request", get_attribute },
+    { "listxattr request", list_attributes },
+    { "lseek request", seek_hole },
+    { "statfs request", get_statistics },
+};
+
+/* Who asks gets an error; the mount lives. */
+static void mount(const char *fault, int (*ask)(void))
 {
     puzzlefs_mount *mounted;
-    char point[4096];
 
-    snprintf(point, sizeof(point), "%s/mount", directory);
-    CHECK(mkdir(point, 0700) == 0);
     SUCCEED(puzzlefs_image_open(v1, NULL, &image, &error));
     SUCCEED(puzzlefs_image_mount(image, point, NULL, &mounted, &error));
-    setenv("PUZZLEFS_FAULT", "frame", 1);
-    CHECK(first_byte(point) == -EIO);
-    CHECK(first_byte(point) == -EIO);
+    setenv("PUZZLEFS_FAULT", fault, 1);
+    for (int i = 0; i < 2; i++) {
+        int result = ask();
+
+        if (result != -1 || errno != EIO) {
+            fprintf(stderr, "%s: %d, %s\n", fault, result, strerror(errno));
+            exit(1);
+        }
+    }
     unsetenv("PUZZLEFS_FAULT");
-    CHECK(first_byte(point) == '1');
+    CHECK(ask() >= 0);
+    CHECK(read_byte() == 1);
     SUCCEED(puzzlefs_mount_unmount(mounted, 0, &error));
     puzzlefs_mount_free(mounted);
     puzzlefs_image_free(image);
@@ -180,6 +291,9 @@ int main(int argc, char **argv)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         inject(cases[i].fault, cases[i].work);
-    mount();
+    snprintf(point, sizeof(point), "%s/mount", directory);
+    CHECK(mkdir(point, 0700) == 0);
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
+        mount(requests[i].fault, requests[i].ask);
     return 0;
 }

@@ -284,6 +284,7 @@ static void extract(const puzzlefs_image *image)
 
 static void fsck(void)
 {
+    static const char *const nowhere[] = { "/does/not/exist", NULL };
     puzzlefs_fsck_options options = { .size = sizeof(options), .flags = 1 };
     puzzlefs_fsck_summary summary = { .size = sizeof(summary) };
     puzzlefs_finding finding = { .size = sizeof(finding) };
@@ -294,6 +295,9 @@ static void fsck(void)
     FAIL(INVALID, "'report' is NULL", puzzlefs_fsck(v1, NULL, NULL, &error));
     FAIL(UNSUPPORTED, "'options.flags'", puzzlefs_fsck(v1, &options, &report, &error));
     FAIL(NOT_FOUND, "/does/not/exist", puzzlefs_fsck("/does/not/exist", NULL, &report, &error));
+    options.flags = 0;
+    options.repair_from = nowhere;
+    FAIL(NOT_FOUND, "/does/not/exist", puzzlefs_fsck(v1, &options, &report, &error));
 
     SUCCEED(puzzlefs_fsck(v1, NULL, &report, &error));
     FAIL(INVALID, "'report' is NULL", puzzlefs_fsck_report_summary(NULL, &summary, &error));

@@ -270,6 +270,16 @@ OPTIONS
     [[ $stderr = 'Corrupt: '* ]]
 }
 
+@test "fsck repairs, from the first layout that has a good copy" {
+    local copy
+    for copy in mended expected other; do cp -aL damaged $copy; done
+    puzzlefs build --quiet --compression=none plain good:v1
+    same "$(tool fsck --repair-from=other --repair-from=good mended)" \
+        "$(puzzlefs fsck --quiet --repair --from other --from good expected; puzzlefs fsck --quiet --json good | jq -r "$COUNTED")"
+    diff -r mended good
+    same "$(tool fsck mended)" "$(puzzlefs fsck --quiet --json good | jq -r "$COUNTED")"
+}
+
 @test "digests are checked, unless not wanted" {
     run -1 --separate-stderr tool cat damaged:v1 file
     [[ $stderr = 'Corrupt: '* ]]

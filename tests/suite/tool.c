@@ -301,19 +301,23 @@ static void gc(void)
 
 static void fsck(void)
 {
+    static const char *const severities[] = { "?", "error", "warning", "repaired" };
+    puzzlefs_fsck_options options = { .size = sizeof(options), .repair_from = list("--repair-from", NULL) };
     puzzlefs_fsck_report *report;
     puzzlefs_fsck_summary summary = { .size = sizeof(summary) };
     puzzlefs_finding finding = { .size = sizeof(finding) };
+    const char *hurts;
     uint64_t i;
     size_t tag;
 
-    check(puzzlefs_fsck(*operands(1), NULL, &report, &error));
+    check(puzzlefs_fsck(*operands(1), &options, &report, &error));
     check(puzzlefs_fsck_report_summary(report, &summary, &error));
     for (i = 0; i < summary.findings; i++) {
         check(puzzlefs_fsck_report_finding(report, i, &finding, &error));
-        printf("%s: %s", finding.severity == PUZZLEFS_SEVERITY_ERROR ? "error" : "warning", finding.message);
+        printf("%s: %s", severities[finding.severity], finding.message);
+        hurts = finding.severity == PUZZLEFS_SEVERITY_REPAIRED ? " (hurt: " : " (hurts: ";
         for (tag = 0; tag < finding.tag_count; tag++)
-            printf("%s%s", tag == 0 ? " (hurts: " : ", ", finding.tags[tag]);
+            printf("%s%s", tag == 0 ? hurts : ", ", finding.tags[tag]);
         puts(finding.tag_count == 0 ? "" : ")");
     }
     show("images", summary.images);

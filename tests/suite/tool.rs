@@ -23,7 +23,7 @@ use puzzlefs::config::{Clear, ConfigChange, Configured, configure};
 use puzzlefs::diff::diff;
 use puzzlefs::export::export;
 use puzzlefs::extract::{ExtractOptions, extract};
-use puzzlefs::fsck::{fsck, parse_target};
+use puzzlefs::fsck::{FsckOptions, fsck, parse_target};
 use puzzlefs::image::{Image, OpenOptions, Pin};
 use puzzlefs::inspect::inspect;
 use puzzlefs::layout::{ConfigOptions, GcOptions, Layout, Platform, Reference, TagEntry, gc};
@@ -305,8 +305,11 @@ fn run_gc(arguments: &mut Arguments) -> Result<()> {
 }
 
 fn run_fsck(arguments: &mut Arguments) -> Result<()> {
+    let options = FsckOptions {
+        repair_from: arguments.list("--repair-from").into_iter().map(Into::into).collect(),
+    };
     let (layout, name) = parse_target(Path::new(&arguments.operands(1)[0]))?;
-    let report = fsck(&layout, name.as_ref(), &Monitor::silent())?;
+    let report = fsck(&layout, name.as_ref(), &options, &Monitor::silent())?;
     for finding in &report.findings {
         println!("{finding}");
     }

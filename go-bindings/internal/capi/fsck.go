@@ -7,14 +7,16 @@ import "unsafe"
 
 // The values of puzzlefs_severity.
 const (
-	SeverityError   = C.PUZZLEFS_SEVERITY_ERROR
-	SeverityWarning = C.PUZZLEFS_SEVERITY_WARNING
+	SeverityError    = C.PUZZLEFS_SEVERITY_ERROR
+	SeverityWarning  = C.PUZZLEFS_SEVERITY_WARNING
+	SeverityRepaired = C.PUZZLEFS_SEVERITY_REPAIRED
 )
 
 // FsckOptions is puzzlefs_fsck_options.
 type FsckOptions struct {
-	Flags    uint64
-	Progress ProgressFunc
+	Flags      uint64
+	Progress   ProgressFunc
+	RepairFrom []string
 }
 
 // FsckReport is puzzlefs_fsck_report.
@@ -46,10 +48,11 @@ func Fsck(target string, options *FsckOptions) (*FsckReport, error) {
 	var args arguments
 	defer args.release()
 	cOptions := C.puzzlefs_fsck_options{
-		size:     C.sizeof_puzzlefs_fsck_options,
-		flags:    C.uint64_t(options.Flags),
-		progress: progressFn,
-		data:     args.data(callbacks{progress: options.Progress}),
+		size:        C.sizeof_puzzlefs_fsck_options,
+		flags:       C.uint64_t(options.Flags),
+		progress:    progressFn,
+		data:        args.data(callbacks{progress: options.Progress}),
+		repair_from: args.list(options.RepairFrom),
 	}
 	cTarget := args.text(target)
 	if args.err != nil {

@@ -48,7 +48,8 @@ pub enum Command {
 
 /// Build an image of a directory.
 ///
-/// The layout is made if it is not there. Prints the digest of the image's manifest.
+/// The layout is made if it is not there. Prints the digest of the image's manifest. Fails if a
+/// file or a directory changes while it is read.
 #[derive(ClapArgs)]
 #[command(after_long_help = examples::help("build"))]
 pub struct Build {
@@ -309,12 +310,21 @@ pub struct Cat {
 
 /// Check a layout, or one image of it.
 ///
-/// Each digest, each structure, and that nothing is missing. Fails if anything is wrong.
+/// Each digest, each structure, and that nothing is missing. Tells what is wrong, the tags of the
+/// images that it hurts, and what was repaired. Fails if anything is wrong that is not repaired.
 #[derive(ClapArgs)]
 #[command(after_long_help = examples::help("fsck"))]
 pub struct Fsck {
     /// LAYOUT, or LAYOUT:TAG.
     pub what: PathBuf,
+    /// Replace missing and damaged blobs by good copies from other layouts. What is not a blob,
+    /// index.json and oci-layout, is not repaired: it is this layout's own.
+    #[arg(long, requires = "from")]
+    pub repair: bool,
+    /// A layout to take good copies from. May be given several times: the first that has one
+    /// counts.
+    #[arg(long, value_name = "LAYOUT", requires = "repair")]
+    pub from: Vec<PathBuf>,
     /// Print what was found as JSON.
     #[arg(long)]
     pub json: bool,

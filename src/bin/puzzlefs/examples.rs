@@ -153,6 +153,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("All images of a layout", &["puzzlefs fsck images"]),
             ("One image", &["puzzlefs fsck images:v1"]),
+            (
+                "What is missing or damaged, taken from a copy",
+                &["puzzlefs fsck --repair --from backup images"],
+            ),
         ],
     ),
     (

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use puzzlefs::diff::Change;
+use puzzlefs::fsck::FsckOptions;
 use puzzlefs::graph::Graph;
 use puzzlefs::image::OpenOptions;
 use puzzlefs::layout::{Layout, time_of};
@@ -273,7 +274,8 @@ pub fn fsck(args: Fsck) -> Result<ExitCode, Failure> {
     let (layout, name) = fsck::parse_target(&args.what)?;
     let bar = Bar::new(args.quiet);
     let report = |progress| bar.show(progress);
-    let found = fsck::fsck(&layout, name.as_ref(), &Monitor::new(&report))?;
+    let options = FsckOptions { repair_from: args.from };
+    let found = fsck::fsck(&layout, name.as_ref(), &options, &Monitor::new(&report))?;
     drop(bar);
     if args.json {
         let finding = |finding: &fsck::Finding| {

@@ -350,7 +350,8 @@ func gc() {
 }
 
 func fsck() {
-	report := must(puzzlefs.Fsck(background, operands(1)[0], nil))
+	options := &puzzlefs.FsckOptions{RepairFrom: list("--repair-from")}
+	report := must(puzzlefs.Fsck(background, operands(1)[0], options))
 	for _, finding := range report.Findings {
 		fmt.Println(finding)
 	}

@@ -1,0 +1,82 @@
+//! Good copies of broken blobs, from other layouts.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::{Check, Finding, Severity, State};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Result};
+use crate::layout::{Layout, Staging};
+
+/// The repair of a layout.
+pub(super) struct Repair<'a> {
+    layout: &'a Layout,
+    sources: Vec<Layout>,
+    /// Begun with the first blob that is taken: to what is whole, nothing is written.
+    staging: Option<Staging>,
+    /// The blobs that were looked for, each once.
+    tried: HashSet<Digest>,
+    /// What was repaired.
+    pub findings: Vec<Finding>,
+}
+
+impl<'a> Repair<'a> {
+    pub fn new(layout: &'a Layout, sources: &[PathBuf]) -> Result<Self> {
+        let sources = sources.iter().map(|path| Layout::open(path)).collect::<Result<_>>()?;
+        let (tried, findings) = (HashSet::new(), Vec::new());
+        Ok(Repair { layout, sources, staging: None, tried, findings })
+    }
+
+    /// Replaces the broken blobs of which there is a good copy; tells whether there was any.
+    pub fn run(&mut self, check: &mut Check<'_>) -> Result<bool> {
+        let alive = check.alive();
+        let mut taken = Vec::new();
+        for (digest, blob) in &mut check.blobs {
+            let State::Broken(why) = &mut blob.state else { continue };
+            // A directory cannot be replaced by a file, and is somebody's.
+            if self.layout.blob_path(digest).is_dir() || !self.tried.insert(*digest) {
+                continue;
+            }
+            if let Some(source) = self.take(digest, why, &alive)? {
+                let message = format!("{why}; a good copy is taken from '{source}'");
+                let tags = blob.tags.iter().cloned().collect();
+                taken.push(Finding { severity: Severity::Repaired, message, tags });
+                blob.state = State::Unchecked;
+            }
+        }
+        if let Some(staging) = &mut self.staging {
+            staging.commit()?;
+        }
+        let any = !taken.is_empty();
+        self.findings.append(&mut taken);
+        Ok(any)
+    }
+
+    /// Stages a good copy of a blob, and tells where it is from; adds to `why` where there is none.
+    fn take(
+        &mut self,
+        digest: &Digest,
+        why: &mut String,
+        alive: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<String>> {
+        for source in &self.sources {
+            let shown = source.path().display();
+            let good = source.open_blob(digest).and_then(|(file, _)| {
+                source.measure(digest, &file, &mut |_| alive()).map(|_| file)
+            });
+            match good {
+                Ok(file) => {
+                    let staging = match &mut self.staging {
+                        Some(staging) => staging,
+                        none => none.insert(Staging::begin(self.layout)?),
+                    };
+                    staging.copy(*digest, &file)?;
+                    return Ok(Some(shown.to_string()));
+                }
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => *why += &format!("; no good copy in '{shown}': {error}"),
+            }
+        }
+        Ok(None)
+    }
+}
