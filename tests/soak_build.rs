@@ -78,7 +78,8 @@ impl Soak {
         let (built, stepped) = (self.image("built"), self.image("stepped"));
         let silent = &Monitor::silent();
         build(&self.tree, &built, &BuildOptions::default(), silent).unwrap();
-        let base = BaseOptions { image: built.clone(), platform: None, verify: round % 2 == 0 };
+        let base =
+            BaseOptions { image: built.clone(), platform: None, verify: round.is_multiple_of(2) };
         let options = BuildOptions { base: Some(base), ..BuildOptions::default() };
         delta(&self.upper, MarkNamespace::Auto, &stepped, &options, silent).unwrap();
         match round % 8 {

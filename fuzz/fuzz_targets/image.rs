@@ -12,7 +12,7 @@ use puzzlefs::chunk::Extent;
 use puzzlefs::export::export;
 use puzzlefs::extract::{ExtractOptions, extract};
 use puzzlefs::format::file_size;
-use puzzlefs::fsck::fsck;
+use puzzlefs::fsck::{FsckOptions, fsck};
 use puzzlefs::image::{Image, OpenOptions};
 use puzzlefs::layout::{Layout, Name, Reference};
 use puzzlefs::pack::zeros;
@@ -51,7 +51,7 @@ fuzz_target!(
         }
         // To check all zeros that holes are made of takes long.
         if !blobs.contains(&zeros::PACK.digest) {
-            let _ = fsck(Path::new(LAYOUT), None, &Monitor::silent());
+            let _ = fsck(Path::new(LAYOUT), None, &FsckOptions::default(), &Monitor::silent());
         }
     }
 );

@@ -6,7 +6,7 @@ use std::path::Path;
 use fuzz::{documents, sandbox};
 use libfuzzer_sys::fuzz_target;
 use puzzlefs::config::{ConfigChange, configure};
-use puzzlefs::fsck::fsck;
+use puzzlefs::fsck::{FsckOptions, fsck};
 use puzzlefs::graph::Graph;
 use puzzlefs::image::{Image, OpenOptions};
 use puzzlefs::inspect::inspect;
@@ -33,7 +33,7 @@ fuzz_target!(init: sandbox::enter(), |data: &[u8]| {
     let graph = Graph::of_layout(&layout);
     drop(graph.map(|graph| graph.to_svg("a layout")));
     drop(layout.tags().map(|tags| tags.iter().map(|tag| tag.to_json()).collect::<Vec<_>>()));
-    fsck(Path::new(LAYOUT), None, &Monitor::silent()).expect("what is wrong is in the report");
+    fsck(Path::new(LAYOUT), None, &FsckOptions::default(), &Monitor::silent()).expect("what is wrong is in the report");
     let kept = GcOptions { dry_run: true, ..GcOptions::default() };
     let _ = gc(Path::new(LAYOUT), &kept, &Monitor::silent());
 });
@@ -46,7 +46,7 @@ fn look_at(layout: &Layout, name: Name) {
         Platform { os: "linux".to_owned(), architecture: "arm64".to_owned(), variant: None };
     let _ = Manifest::find(layout, &name, Some(&platform));
     let _ = Graph::of_image(layout, &name, None);
-    let _ = fsck(layout.path(), Some(&name), &Monitor::silent());
+    let _ = fsck(layout.path(), Some(&name), &FsckOptions::default(), &Monitor::silent());
     let reference = Reference { layout: layout.path().to_owned(), name };
     let Ok(image) = Image::open(&reference, &OpenOptions::default()) else { return };
     let _ = inspect(&image);
