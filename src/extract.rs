@@ -112,8 +112,14 @@ impl<'a> Target<'a> {
         };
         // A link at the path is followed if the user named it.
         let flags = if created { dirs::DIRECTORY } else { dirs::DIRECTORY - OFlags::NOFOLLOW };
-        let root = open_at(rustix::fs::CWD, path, flags, Mode::empty())
-            .map_err(|error| Error::io("open the directory", path, error))?;
+        let root = open_at(rustix::fs::CWD, path, flags, Mode::empty()).map_err(|error| {
+            let error = Error::io("open the directory", path, error);
+            let removed = if created { std::fs::remove_dir(path) } else { Ok(()) };
+            match removed {
+                Ok(()) => error,
+                Err(why) => error.advice(format_args!("'{}' remains: {why}", path.display())),
+            }
+        })?;
         if !is_empty(root.as_fd()).map_err(|error| Error::io("list", path, error))? {
             let message =
                 format!("'{}' is not empty; extract into a new or an empty one", path.display());

@@ -1,11 +1,13 @@
 //! `puzzlefs config`.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-use puzzlefs::Error;
 use puzzlefs::config::{ConfigChange, Configured, configure};
 use puzzlefs::layout::ConfigOptions;
+use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::args::Config;
@@ -34,8 +36,18 @@ pub fn run(args: Config) -> Result<ExitCode, Failure> {
 
 /// Reads a configuration to start from.
 pub fn read(path: Option<&Path>) -> Result<Option<Vec<u8>>, Error> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| Error::io("read", path, error));
-    path.map(read).transpose()
+    /// How long a configuration in a layout may be, in bytes.
+    const MAX: u64 = 4 * 1024 * 1024;
+    let Some(path) = path else { return Ok(None) };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| Error::io("read", path, error))?;
+    if bytes.len() as u64 > MAX {
+        let message = format!("'{}' has more than 4 MiB: it is no configuration", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message).with_path(path));
+    }
+    Ok(Some(bytes))
 }
 
 fn change(args: &Config) -> Result<ConfigChange, Error> {
