@@ -113,7 +113,8 @@ fn kind(media_type: &str, known: Known) -> EntryKind {
 fn bytes(descriptor: &Descriptor, blobs: &ReferencedBlobs) -> u64 {
     let all = blobs.images.iter().flatten().chain(&blobs.documents).chain([descriptor]);
     let sizes: BTreeMap<Digest, u64> = all.map(|blob| (blob.digest, blob.size)).collect();
-    sizes.into_values().fold(0, u64::saturating_add)
+    // OCI's sizes are 64-bit integers with a sign, and readers of our JSON take this for one.
+    sizes.into_values().fold(0, u64::saturating_add).min(i64::MAX as u64)
 }
 
 impl Layout {
