@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use puzzlefs::build::{BaseOptions, BuildOptions, build, canonicalize, delta};
 use puzzlefs::extract::{ExtractOptions, extract};
@@ -15,9 +15,7 @@ use puzzlefs::layout::{GcOptions, Reference, gc};
 use puzzlefs::progress::Monitor;
 use puzzlefs::source::overlay::MarkNamespace;
 
-use common::process::{
-    assert_flat, assert_nothing_left, descriptors_and_threads, memory, peak_memory,
-};
+use common::process::soak;
 use common::snapshot::{Snapshot, assert_same};
 use common::temp_dir;
 use common::tree::{KIB, mkdir, random};
@@ -32,24 +30,9 @@ const MOST: u64 = 160 << 20;
 
 #[test]
 fn a_process_that_builds_for_long_loses_nothing() {
-    let seconds = std::env::var("PUZZLEFS_SOAK").map_or(5, |text| text.parse().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(seconds);
     let dir = temp_dir();
-    let soak = Soak::new(dir.path());
-    let before = descriptors_and_threads();
-    let mut samples = Vec::new();
-    for round in 0.. {
-        soak.round(round);
-        assert_nothing_left(before);
-        samples.push(memory());
-        if samples.len() >= ROUNDS && Instant::now() > deadline {
-            break;
-        }
-    }
-    assert_flat(&samples);
-    let peak = peak_memory();
-    println!("{} rounds, {} MiB at most", samples.len(), peak >> 20);
-    assert!(peak < MOST, "{} MiB", peak >> 20);
+    let images = Soak::new(dir.path());
+    soak(5, ROUNDS, MOST, |round| images.round(round));
 }
 
 struct Soak {

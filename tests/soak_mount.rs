@@ -22,9 +22,7 @@ use puzzlefs::layout::Reference;
 use puzzlefs::mount::{Mount, MountOptions, Writable, mount};
 
 use common::command::succeed;
-use common::process::{
-    ControlGroup, assert_flat, assert_nothing_left, descriptors_and_threads, memory, peak_memory,
-};
+use common::process::{ControlGroup, soak};
 use common::tree::mkdir;
 use support::{PATIENCE, Stage, debian, is_mounted};
 
@@ -47,7 +45,7 @@ const CHILD: &str = "PUZZLEFS_TEST_SOAKS";
 #[test]
 fn a_process_that_mounts_for_long_loses_nothing() {
     if std::env::var_os(CHILD).is_some() {
-        return soak();
+        return mount_for_long();
     }
     let mut child = Command::new("unshare");
     child.args(["--mount", "--propagation=private"]).arg(std::env::current_exe().unwrap());
@@ -55,25 +53,10 @@ fn a_process_that_mounts_for_long_loses_nothing() {
     assert!(child.status().unwrap().success(), "see above");
 }
 
-fn soak() {
-    let seconds = std::env::var("PUZZLEFS_SOAK").map_or(10, |text| text.parse().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    let soak = Soak::new();
+fn mount_for_long() {
+    let mounts = Soak::new();
     let _group = ControlGroup::with_memory(MEMORY);
-    let before = descriptors_and_threads();
-    let mut samples = Vec::new();
-    for round in 0.. {
-        soak.round(round);
-        assert_nothing_left(before);
-        samples.push(memory());
-        if samples.len() >= ROUNDS && Instant::now() > deadline {
-            break;
-        }
-    }
-    assert_flat(&samples);
-    let peak = peak_memory();
-    println!("{} rounds, {} MiB at most", samples.len(), peak >> 20);
-    assert!(peak < MOST, "{} MiB", peak >> 20);
+    soak(10, ROUNDS, MOST, |round| mounts.round(round));
 }
 
 struct Soak {
@@ -102,7 +85,7 @@ impl Soak {
         Soak { stage, image, archive, packs }
     }
 
-    fn round(&self, round: usize) {
+    fn round(&self, round: u64) {
         let verify = round % 2 == 1;
         let options = OpenOptions { verify, ..OpenOptions::default() };
         let reference = Reference::parse(&self.image).unwrap();
@@ -114,7 +97,7 @@ impl Soak {
         match round % 3 {
             0 => self.all_at_once(mounted),
             1 => self.while_packs_vanish(mounted),
-            _ => self.gone_while_read(mounted, Duration::from_millis(round as u64 * 37 % 400)),
+            _ => self.gone_while_read(mounted, Duration::from_millis(round * 37 % 400)),
         }
         assert!(!is_mounted(&self.stage.point()));
     }

@@ -27,19 +27,42 @@ pub fn assert_nothing_left(before: (usize, usize)) {
 }
 
 /// The bytes of this process that are in memory and no file's.
-pub fn memory() -> u64 {
+fn memory() -> u64 {
     status("RssAnon:")
 }
 
 /// The most bytes that this process had in memory.
-pub fn peak_memory() -> u64 {
+fn peak_memory() -> u64 {
     status("VmHWM:")
+}
+
+/// Does `round` again and again: at least so many `rounds`, and for as many seconds as
+/// `PUZZLEFS_SOAK` says, or else `seconds`. After each, descriptors and threads are as before; memory
+/// does not grow, and is never more than `most` bytes.
+#[track_caller]
+pub fn soak(seconds: u64, rounds: usize, most: u64, mut round: impl FnMut(u64)) {
+    let seconds = std::env::var("PUZZLEFS_SOAK").map_or(seconds, |text| text.parse().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let before = descriptors_and_threads();
+    let mut samples = Vec::new();
+    for number in 0.. {
+        round(number);
+        assert_nothing_left(before);
+        samples.push(memory());
+        if samples.len() >= rounds && Instant::now() > deadline {
+            break;
+        }
+    }
+    assert_flat(&samples);
+    let peak = peak_memory();
+    println!("{} rounds, {} MiB at most", samples.len(), peak >> 20);
+    assert!(peak < most, "{} MiB", peak >> 20);
 }
 
 /// The later half of these samples of [`memory`] is not above the earlier, but for what chance may
 /// add.
 #[track_caller]
-pub fn assert_flat(samples: &[u64]) {
+fn assert_flat(samples: &[u64]) {
     const CHANCE: u64 = 16 << 20;
     let (early, late) = samples.split_at(samples.len() / 2);
     let most = |samples: &[u64]| samples.iter().copied().max().unwrap_or_default();
