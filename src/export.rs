@@ -76,24 +76,7 @@ impl Writer<'_> {
     fn run(&mut self) -> Result<()> {
         let tree = self.image.tree();
         self.entry(Ino::ROOT, b".")?;
-        let mut levels = vec![(tree.inode(Ino::ROOT).entries().unwrap_or_default(), 0)];
-        let mut path = Vec::new();
-        while let Some((entries, length)) = levels.last_mut() {
-            path.truncate(*length);
-            let Some((entry, rest)) = entries.split_first() else {
-                levels.pop();
-                continue;
-            };
-            *entries = rest;
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&entry.name);
-            self.entry(entry.ino, &path)?;
-            if let Some(below) = tree.inode(entry.ino).entries() {
-                levels.push((below, path.len()));
-            }
-        }
+        tree.walk(Ino::ROOT, |path, ino| self.entry(ino, path).map(|()| true))?;
         // Two blocks of zeros are the end.
         self.write(&[0; 2 * BLOCK])
     }

@@ -249,6 +249,40 @@ impl<F> Tree<F> {
         Locations(first.into_iter().map(reached).collect())
     }
 
+    /// Calls `visit` with the entries of the directory `top`, in the order of their names: with the
+    /// path from there, without a leading slash, and the inode. If it tells so, what is below that
+    /// comes next.
+    ///
+    /// Fails as `visit` does. Does nothing if `top` is not a directory. How deep the tree is takes
+    /// no stack.
+    pub fn walk<E>(
+        &self,
+        top: Ino,
+        mut visit: impl FnMut(&[u8], Ino) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        // What is still to be visited of each directory, and the length of its path.
+        let mut levels = vec![(self.inode(top).entries().unwrap_or_default(), 0)];
+        let mut path = Vec::new();
+        while let Some((entries, length)) = levels.last_mut() {
+            path.truncate(*length);
+            let Some((entry, rest)) = entries.split_first() else {
+                levels.pop();
+                continue;
+            };
+            *entries = rest;
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&entry.name);
+            if visit(&path, entry.ino)?
+                && let Some(below) = self.inode(entry.ino).entries()
+            {
+                levels.push((below, path.len()));
+            }
+        }
+        Ok(())
+    }
+
     /// The path of `ino` from the root, without a leading slash: for messages.
     pub fn path(&self, locations: &Locations, ino: Ino) -> std::path::PathBuf {
         use std::os::unix::ffi::OsStrExt;

@@ -152,33 +152,12 @@ pub fn ls(args: Ls) -> Result<ExitCode, Failure> {
     let image = open(&args.image, false)?;
     let start = image.lookup(&args.path)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let Some(entries) = image.tree().inode(start).entries() else {
+    if image.tree().inode(start).entries().is_none() {
         list(&image, &mut out, args.path.as_os_str().as_bytes(), start, args.long)?;
-        out.flush()?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    // What is still to be listed of each directory from the one asked for on, and the length of
-    // its path from there.
-    let mut levels = vec![(entries, 0)];
-    let mut path = Vec::new();
-    while let Some((entries, length)) = levels.last_mut() {
-        path.truncate(*length);
-        let Some((entry, rest)) = entries.split_first() else {
-            levels.pop();
-            continue;
-        };
-        *entries = rest;
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&entry.name);
-        list(&image, &mut out, &path, entry.ino, args.long)?;
-        if args.recursive
-            && let Some(below) = image.tree().inode(entry.ino).entries()
-        {
-            levels.push((below, path.len()));
-        }
     }
+    image.tree().walk(start, |path, ino| {
+        list(&image, &mut out, path, ino, args.long).map(|()| args.recursive)
+    })?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
