@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
-use quick_cache::{UnitWeighter, Weighter};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
 
 use super::Image;
 use crate::chunk::{Chunk, Extent};
@@ -15,15 +15,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::format::Blob;
 use crate::layout::{Layout, open_file as open_blob_file};
-use crate::pack::{PackReader, zeros};
+use crate::pack::{FRAME_MAX, FRAME_SIZE, PackReader, zeros};
 
 /// How many blobs are kept open.
 const OPEN_MAX: usize = 256;
 /// How many bytes of decompressed frames are kept.
 pub const CACHED_MAX: u64 = 48 * 1024 * 1024;
+/// The longest frames that are decompressed before anybody asks for them, in bytes: several threads
+/// do that, and of frames that are much longer than ours each would hold one beside the cache.
+const PREFETCHED_MAX: u64 = 2 * 1024 * 1024;
 
 /// A blob whose structure has been read.
 type OpenBlob = PackReader<File>;
+
+/// Decompressed frames, by blob and number.
+type Frames = Cache<(u32, u32), Arc<Vec<u8>>, Bytes>;
 
 /// The data blobs of an image.
 pub struct Blobs {
@@ -32,7 +38,7 @@ pub struct Blobs {
     staged: Option<PathBuf>,
     list: Vec<Slot>,
     open: Cache<u32, Arc<OpenBlob>, UnitWeighter>,
-    frames: Cache<(u32, u32), Arc<Vec<u8>>, Bytes>,
+    frames: Frames,
     verify: bool,
 }
 
@@ -65,10 +71,22 @@ impl std::fmt::Debug for Blobs {
     }
 }
 
+/// A cache of frames, none yet.
+fn frames() -> Frames {
+    /// Each of them has room for the longest frames: what is not kept is decompressed for each part
+    /// of it that is read.
+    const SHARDS: usize = 2;
+    const _: () = assert!(CACHED_MAX / SHARDS as u64 > FRAME_MAX * 5 / 4);
+    let mut options = OptionsBuilder::new();
+    options.shards(SHARDS).weight_capacity(CACHED_MAX);
+    options.estimated_items_capacity((CACHED_MAX / FRAME_SIZE as u64) as usize);
+    let options = options.build().expect("all is given that is needed");
+    Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
 impl Blobs {
     /// The blobs of an image in `layout`; some of them may still be in the folder `staged`.
     pub fn new(layout: Layout, staged: Option<PathBuf>, blobs: Vec<Blob>, verify: bool) -> Self {
-        const FRAME: u64 = crate::pack::FRAME_SIZE as u64;
         let slot = |blob: Blob| {
             let is_zeros = blob.compressed && blob.digest == zeros::PACK.digest;
             Slot { blob, is_zeros }
@@ -78,7 +96,7 @@ impl Blobs {
             staged,
             list: blobs.into_iter().map(slot).collect(),
             open: Cache::new(OPEN_MAX),
-            frames: Cache::with_weighter((CACHED_MAX / FRAME) as usize, CACHED_MAX, Bytes),
+            frames: frames(),
             verify,
         }
     }
@@ -165,7 +183,8 @@ impl Blobs {
         self.open.get(&number)?.frame_bounds(offset)
     }
 
-    /// Decompresses this part of a blob's content, as far as it is compressed and there.
+    /// Decompresses this part of a blob's content, as far as it is compressed, there, and in frames
+    /// that are not too long.
     pub fn prefetch(&self, number: u32, offset: u64, length: u64) -> Result<()> {
         if self.is_zeros(number) {
             return Ok(());
@@ -176,7 +195,8 @@ impl Blobs {
             else {
                 return Ok(());
             };
-            for frame in first..=last {
+            let frames = first..=last;
+            for frame in frames.filter(|&frame| blob.frame_length(frame) <= PREFETCHED_MAX) {
                 self.frame(number, blob, frame).map_err(|error| self.in_blob(number, error))?;
             }
             Ok(())

@@ -5,12 +5,13 @@ mod starts;
 mod verity;
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
 use crate::chunk::Extent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, Rootfs, file_size};
+use crate::format::{self, Rootfs};
 use crate::layout::{ImageConfig, Layout, Manifest, Platform, Reference};
 use crate::tree::{Ino, Kind, Tree, show};
 
@@ -41,7 +42,7 @@ pub struct Image {
     rootfs: Rootfs,
     metadata_size: u64,
     blobs: Blobs,
-    starts: Starts,
+    starts: OnceLock<Starts>,
 }
 
 /// How many symbolic links are followed on the way to a file, as Linux has it.
@@ -67,7 +68,7 @@ impl Image {
         manifest.check_references(&rootfs)?;
         let blobs = Blobs::new(layout.absolute()?, None, rootfs.blobs.clone(), verify);
         let metadata_size = metadata.len() as u64;
-        let starts = Starts::default();
+        let starts = OnceLock::new();
         Ok(Image { layout, manifest, config, rootfs, metadata_size, blobs, starts })
     }
 
@@ -166,11 +167,11 @@ impl Image {
     ///
     /// Fails if a blob is missing or damaged, or `ino` is not a regular file.
     pub fn read_at(&self, ino: Ino, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let Some(extents) = self.tree().inode(ino).file() else {
+        if self.tree().inode(ino).file().is_none() {
             return Err(Error::invalid(format!("inode {} is not a regular file", ino.get())));
-        };
+        }
         let mut done = 0;
-        for (extent, skip) in self.starts.extents_from(ino, extents, offset) {
+        for (extent, skip) in self.extents_from(ino, offset) {
             if done == buffer.len() {
                 break;
             }
@@ -191,8 +192,7 @@ impl Image {
         buffer: &mut Vec<u8>,
         work: impl FnOnce(&[u8]),
     ) -> Result<()> {
-        let extents = self.tree().inode(ino).file().map_or(&[][..], |extents| extents);
-        if let Some((extent, skip)) = self.starts.extents_from(ino, extents, offset).next()
+        if let Some((extent, skip)) = self.extents_from(ino, offset).next()
             && extent.length - skip >= length as u64
             && let Some((frame, start)) =
                 self.blobs.frame_of(extent.blob, extent.offset + skip, length as u64)?
@@ -213,8 +213,7 @@ impl Image {
     /// is not known yet.
     pub(crate) fn around(&self, ino: Ino, offset: u64) -> Option<(u64, u64)> {
         const PAGE: u64 = 4096;
-        let extents = self.tree().inode(ino).file()?;
-        let (extent, skip) = self.starts.extents_from(ino, extents, offset).next()?;
+        let (extent, skip) = self.extents_from(ino, offset).next()?;
         let (start, end) = self.blobs.frame_bounds(extent.blob, extent.offset + skip)?;
         // In the file, whose extent begins at `offset - skip`.
         let before = (extent.offset + skip).saturating_sub(start).min(skip);
@@ -227,9 +226,8 @@ impl Image {
 
     /// Decompresses a part of the regular file `ino`, so that it is at hand when it is read soon.
     pub(crate) fn prefetch(&self, ino: Ino, offset: u64, length: u64) -> Result<()> {
-        let extents = self.tree().inode(ino).file().map_or(&[][..], |extents| extents);
         let mut rest = length;
-        for (extent, skip) in self.starts.extents_from(ino, extents, offset) {
+        for (extent, skip) in self.extents_from(ino, offset) {
             if rest == 0 {
                 break;
             }
@@ -252,7 +250,19 @@ impl Image {
 
     /// The size of the regular file `ino` in bytes; 0 for any other inode.
     pub fn size(&self, ino: Ino) -> u64 {
-        self.tree().inode(ino).file().map_or(0, |extents| file_size(extents))
+        let extents = self.tree().inode(ino).file();
+        extents.map_or(0, |extents| self.starts().size(ino, extents))
+    }
+
+    fn starts(&self) -> &Starts {
+        self.starts.get_or_init(|| Starts::of(self.tree()))
+    }
+
+    /// The extents of the regular file `ino` from the byte `offset` on, and what comes before that in
+    /// the first one; none of any other inode.
+    fn extents_from(&self, ino: Ino, offset: u64) -> impl Iterator<Item = (&Extent, u64)> {
+        let extents = self.tree().inode(ino).file().map_or(&[][..], |extents| extents);
+        self.starts().extents_from(ino, extents, offset)
     }
 
     /// Whether the extent is of zeros, which a file's hole is made of.

@@ -1,59 +1,49 @@
 //! Where the extents of a file begin: a file may have so many that a search for each read is felt.
 
-use std::fmt;
-use std::sync::Arc;
-
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use std::collections::HashMap;
 
 use crate::chunk::Extent;
-use crate::tree::Ino;
+use crate::tree::{Ino, Tree};
 
-/// A file with no more extents than this is looked through from its beginning.
-const FEW: usize = 64;
-/// How many extents it is known of where they begin.
-const KNOWN_MAX: u64 = 512 * 1024;
+/// So many extents are passed over one by one.
+const STEP: usize = 64;
 
-/// Where the extents begin of files with many of them, which have been read lately.
-pub struct Starts(Cache<u32, Arc<[u64]>, Extents>);
-
-#[derive(Clone)]
-struct Extents;
-
-impl Weighter<u32, Arc<[u64]>> for Extents {
-    fn weight(&self, _: &u32, starts: &Arc<[u64]>) -> u64 {
-        starts.len() as u64
-    }
-}
-
-impl Default for Starts {
-    fn default() -> Self {
-        Starts(Cache::with_weighter(KNOWN_MAX as usize / FEW, KNOWN_MAX, Extents))
-    }
-}
-
-impl fmt::Debug for Starts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Starts").finish_non_exhaustive()
-    }
-}
+/// Where in its file each `STEP`th extent begins, and the file's size behind them, for all files with
+/// more extents than that.
+#[derive(Debug)]
+pub struct Starts(HashMap<Ino, Box<[u64]>>);
 
 impl Starts {
-    /// The extents of a file from the one on that holds the byte `offset`, which the file may not
-    /// have, and what comes before it in the first.
+    /// Those of all files of a tree.
+    pub fn of(tree: &Tree<Box<[Extent]>>) -> Self {
+        let many = tree.iter().filter_map(|(ino, inode)| {
+            let extents = inode.file().filter(|extents| extents.len() > STEP)?;
+            Some((ino, starts(extents)))
+        });
+        Starts(many.collect())
+    }
+
+    /// The size of the file `ino`, which has these extents, in bytes.
+    pub fn size(&self, ino: Ino, extents: &[Extent]) -> u64 {
+        match self.0.get(&ino) {
+            Some(starts) => *starts.last().expect("the size is there"),
+            None => crate::format::file_size(extents),
+        }
+    }
+
+    /// The extents of the file `ino` from the one on that holds the byte `offset`, which the file may
+    /// not have, and what comes before it in the first.
     pub fn extents_from<'a>(
         &self,
         ino: Ino,
         extents: &'a [Extent],
         offset: u64,
     ) -> impl Iterator<Item = (&'a Extent, u64)> + use<'a> {
-        let (first, start) = match extents.len() > FEW && offset > 0 {
-            false => (0, 0),
-            true => {
-                let starts = self.0.get_or_insert_with(&ino.get(), || Ok::<_, ()>(starts(extents)));
-                let starts = starts.expect("it never fails");
-                let first = starts.partition_point(|&start| start <= offset) - 1;
-                (first, starts[first])
+        let (first, start) = match self.0.get(&ino) {
+            None => (0, 0),
+            Some(starts) => {
+                let step = starts.partition_point(|&start| start <= offset).saturating_sub(1);
+                ((step * STEP).min(extents.len()), starts[step])
             }
         };
         let mut skip = offset - start;
@@ -65,13 +55,15 @@ impl Starts {
     }
 }
 
-fn starts(extents: &[Extent]) -> Arc<[u64]> {
-    let starts = extents.iter().scan(0, |end, extent| {
-        let start = *end;
-        *end += extent.length;
-        Some(start)
-    });
-    starts.collect()
+fn starts(extents: &[Extent]) -> Box<[u64]> {
+    let mut end = 0;
+    let mut starts = Vec::with_capacity(extents.len() / STEP + 2);
+    for step in extents.chunks(STEP) {
+        starts.push(end);
+        end += step.iter().map(|extent| extent.length).sum::<u64>();
+    }
+    starts.push(end);
+    starts.into_boxed_slice()
 }
 
 #[cfg(test)]
@@ -81,18 +73,21 @@ mod tests {
     #[test]
     fn extents_are_found() {
         let lengths = [3, 1, 0, 5];
-        for count in [0, 1, 4, FEW, FEW + 1, 1000] {
+        for count in [0, 1, 4, STEP, STEP + 1, 2 * STEP, 1000] {
             let extent = |number: usize| {
                 let length = lengths[number % lengths.len()];
                 Extent { blob: number as u32, offset: 0, length }
             };
             let extents: Vec<_> = (0..count).map(extent).collect();
             let size: u64 = extents.iter().map(|extent| extent.length).sum();
-            let starts = Starts::default();
-            for offset in 0..size + 2 {
-                let found = starts.extents_from(Ino::ROOT, &extents, offset);
-                let rest: u64 = found.map(|(extent, skip)| extent.length - skip).sum();
-                assert_eq!(rest, size.saturating_sub(offset), "{count} extents, from {offset}");
+            for starts in [HashMap::new(), HashMap::from([(Ino::ROOT, starts(&extents))])] {
+                let starts = Starts(starts);
+                assert_eq!(starts.size(Ino::ROOT, &extents), size, "{count} extents");
+                for offset in 0..size + 2 {
+                    let found = starts.extents_from(Ino::ROOT, &extents, offset);
+                    let rest: u64 = found.map(|(extent, skip)| extent.length - skip).sum();
+                    assert_eq!(rest, size.saturating_sub(offset), "{count} extents, from {offset}");
+                }
             }
         }
     }

@@ -24,7 +24,7 @@ const SMALL: u64 = 128 * 1024;
 const DISTANCE: u64 = 4 * 1024 * 1024;
 /// How much of that is one piece of work, in bytes.
 const PIECE: u64 = 512 * 1024;
-/// How many bytes of small files are given to the kernel at once, at first and at most.
+/// How many bytes are given to the kernel at once that it did not ask for, at first and at most.
 const FIRST: u64 = 128 * 1024;
 const MOST: u64 = 2 * 1024 * 1024;
 /// How many inodes a reader may leave out and still be one who reads on.
@@ -151,7 +151,7 @@ impl Ahead {
         {
             // The frame is decompressed for what was asked for; the rest of it may be next.
             let part = Part { ino, offset, length };
-            if !around.contains(&part) && ask(Job::Around(part)) {
+            if length <= MOST && !around.contains(&part) && ask(Job::Around(part)) {
                 remember(around, part, AROUND);
             }
         }

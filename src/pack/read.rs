@@ -102,6 +102,12 @@ impl<R: Readable> PackReader<R> {
         self.frames.as_ref().map(|frames| frames.len() - 1)
     }
 
+    /// How many bytes of content the frame `number` of a compressed blob has.
+    pub fn frame_length(&self, number: usize) -> u64 {
+        let frames = self.frames.as_ref().expect("only a compressed blob has frames");
+        frames[number + 1].raw - frames[number].raw
+    }
+
     /// The chunks that the blob's index claims; `None` if it has no index that is well-formed
     /// and tells of chunks as long as the content.
     pub fn chunks(&self) -> Result<Option<Vec<Chunk>>> {

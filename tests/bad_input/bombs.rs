@@ -314,6 +314,21 @@ fn packs_that_inflate() {
             "",
         ),
         (
+            "frames as long as they may be, which are read by several threads",
+            |out| {
+                write(out, |image| {
+                    let content: Vec<u8> = (0..128 * MIB).map(|at| (at >> 10) as u8).collect();
+                    let (mut stored, entries) = frames(&content, 16 * MIB);
+                    stored.extend(seek_table(&entries, entries.len() as u32));
+                    let blob = Blob::stored(stored);
+                    *image.inode(R).extents() = vec![blob.extent(0, content.len() as u64)];
+                    store_f_in(image, blob);
+                })
+            },
+            &[],
+            "",
+        ),
+        (
             "more frames than a pack may have",
             |out| {
                 write(out, |image| {
