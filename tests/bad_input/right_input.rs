@@ -14,6 +14,7 @@ use crate::forge::{
 };
 use crate::images::{CONTENT_OF_R, D, F, L, R, RAW, ROOT, ZSTD, content_of_f, sample};
 use crate::messages::{INODES, METADATAS, MTIME_SECONDS, VECTORS, skeleton};
+use crate::verbs::refused_by;
 
 /// What is extracted from the sample: path, type, links and size, and the target of a symlink.
 const SAMPLE: &[&str] = &["d d", "d/r f 1 16", "f f 1 327680", "l l 1 1 f"];
@@ -81,7 +82,12 @@ fn check(rows: &[Row]) {
         let mut image = sample();
         (row.change)(&mut image);
         image.write(&scratch.path().join("out"), "v1");
-        readable(scratch.path(), row.tree, &(row.content)()).map_err(named(row.name))
+        let right = || {
+            readable(scratch.path(), row.tree, &(row.content)())?;
+            fs::remove_dir_all(scratch.path().join("target")).expect("remove what was extracted");
+            refused_by(scratch.path(), &[], "")
+        };
+        right().map_err(named(row.name))
     });
 }
 
