@@ -10,6 +10,8 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use common::command::{Output, fail, puzzlefs, run, succeed};
 use common::layout::{Layout, REF_NAME, array, sha256, text};
@@ -410,6 +412,56 @@ fn everything_at_once_is_repaired() {
     assert!(output.status.success(), "{output}");
     assert_eq!(array(&output.json()["findings"]).len(), needed.len(), "{output}");
     assert_same("the layout", &good, &Snapshot::of(&stage.layout.dir).without(&["mtime"]));
+}
+
+/// Blobs are damaged and repaired while garbage is collected and images are built in the layout, and
+/// in the one from which good copies are taken.
+#[test]
+fn a_repair_is_not_alone() {
+    let stage = Stage::new();
+    let trees = ["a", "b"].map(|name| mkdir(&stage.dir.path().join(name)));
+    let needed: Vec<_> = stage.tags.iter().filter(|(_, tags)| !tags.is_empty()).collect();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (layout, tree) in [&stage.good, &stage.layout].into_iter().zip(&trees) {
+            let over = &over;
+            scope.spawn(move || {
+                let mut round = 0;
+                while !over.load(Ordering::Relaxed) {
+                    round += 1;
+                    fs::write(tree.join("file"), random(round, 5000)).unwrap();
+                    // It may stop at what is broken just now.
+                    let gc = run(puzzlefs().args(["gc", "--quiet", "--grace=0"]).arg(&layout.dir));
+                    assert!(gc.status.success() || gc.errors().contains("sha256:"), "{gc}");
+                    succeed(puzzlefs().arg("build").arg(tree).arg(layout.image("other")));
+                }
+            });
+        }
+        let _ends = Ends(&over);
+        let mut numbers = Numbers(5000);
+        for _ in 0..flips().div_ceil(4) {
+            let (digest, tags) = needed[numbers.below(needed.len())];
+            let what = flip(&stage.layout.blob_path(digest), &mut numbers);
+            // What others wrote in the meantime is no matter.
+            let tag = tags.first().unwrap();
+            let from = stage.good.dir.to_str().unwrap();
+            let mut fsck = puzzlefs();
+            fsck.args(["fsck", "--repair", "--from", from]).arg(stage.layout.image(tag));
+            let repaired = succeed(&mut fsck);
+            assert!(repaired.text().starts_with("repaired: "), "{what}: {repaired}");
+            assert_eq!(stage.read(&what, tag, &[]), Reading::Right, "{what}");
+        }
+    });
+    assert!(stage.repair().status.success());
+}
+
+/// Says that it is over, also to who waits for that when a test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

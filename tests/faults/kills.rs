@@ -11,7 +11,7 @@ use super::all;
 use super::common::command::puzzlefs;
 use super::common::snapshot::{Snapshot, assert_same};
 use super::common::tree::random;
-use super::scene::{Scene, VERBS, Verb, tags, verb};
+use super::scene::{HURT, Scene, VERBS, Verb, tags, verb};
 
 /// How many are killed before they are done; so many if all is tried.
 const KILLS: (u64, u64) = (30, 1000);
@@ -97,6 +97,7 @@ fn commands_are_killed() {
             *killed.entry(verb.name).or_default() += 1;
             early += 1;
         }
+        scene.goes_on(&[HURT]).unwrap_or_else(|why| panic!("{what}: {why}"));
         for layout in ["images", "new/layout"] {
             scene.check(&[layout]).unwrap_or_else(|why| panic!("{what}: {why}"));
             let now = tags(&dir.join(layout));
@@ -115,6 +116,7 @@ fn commands_are_killed() {
             fs::remove_dir_all(dir.join("target")).unwrap();
         }
         scene.succeed(&["tag", "images:base", "extra"]);
+        scene.hurt();
     }
     println!("killed before they were done: {killed:?}");
     scene.goes_on(&["images"]).unwrap();

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::process::Command;
 
+use super::common::command::succeed;
 use super::common::temp_dir;
 use super::common::tree::mkdir;
 use super::disk::{Data, Disk, Files};
 use super::injection::each;
 use super::record::{CHANGES, Change, changes};
 use super::sample;
-use super::scene::{Scene, VERBS, Verb, tags};
+use super::scene::{HURT, Scene, VERBS, Verb, tags};
 use super::strace::{self, calls, recorded};
 
 /// How many states of the disk are looked at, unless all are.
@@ -31,8 +33,10 @@ struct Case {
 }
 
 /// The disk after a loss, and what it may be.
-struct Loss {
+struct Loss<'a> {
     case: String,
+    /// Where it began.
+    scene: &'a Scene,
     layout: &'static str,
     files: Files,
     /// What the tags may be.
@@ -82,11 +86,12 @@ fn cases(scene: &Scene) -> Vec<Case> {
 
 impl Case {
     /// Runs the commands, and tells what may be on the disk at each moment.
-    fn losses(&self, scene: &Scene) -> Vec<Loss> {
-        let scene = scene.copy();
+    fn losses<'a>(&self, begin: &'a Scene) -> Vec<Loss<'a>> {
+        let scene = begin.copy();
         let root = fs::canonicalize(scene.path()).unwrap();
         let layout = match self.first.name {
             "a first build" => "new/layout",
+            "repair" => HURT,
             _ => "images",
         };
         let mut disk = Disk::load(&root, layout);
@@ -113,7 +118,7 @@ impl Case {
                     if known.insert(hasher.finish()) {
                         let case = format!("{}, after change {number}", self.name);
                         let allowed = seen[done..].to_vec();
-                        states.push(Loss { case, layout, files, allowed, exists });
+                        states.push(Loss { case, scene: begin, layout, files, allowed, exists });
                     }
                 }
             };
@@ -137,7 +142,7 @@ impl Case {
     }
 }
 
-impl Loss {
+impl Loss<'_> {
     fn judge(&self) -> Result<bool, String> {
         let scene = Scene { dir: temp_dir() };
         let root = scene.path();
@@ -149,6 +154,10 @@ impl Loss {
         }
         fs::write(mkdir(&root.join("upper")).join("file"), "of the next builder").unwrap();
         let layout = self.layout;
+        if layout == HURT {
+            let images = self.scene.layout().dir;
+            succeed(Command::new("cp").arg("--archive").args([&images, root]));
+        }
         let index = self.files.0.get(&Path::new(layout).join("index.json"));
         if let Some(Some(index)) = index
             && serde_json::from_slice::<serde_json::Value>(&index.bytes).is_err()

@@ -1,5 +1,6 @@
 //! What the calls of a recorded command did to files and folders.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::strace::lines;
@@ -116,6 +117,13 @@ fn change(call: &Call<'_>, root: &Path) -> Option<Change> {
             makes.then_some(Change::MakeFile(path))
         }
         "write" => Some(Change::Write(open()?, call.arguments[1].clone())),
+        // From a blob, which does not change, to its end, of which the last call tells.
+        "copy_file_range" if call.result == "0" => None,
+        "copy_file_range" => {
+            let bytes = fs::read(path_of(&call.arguments[0])).unwrap();
+            assert_eq!(call.result, bytes.len().to_string(), "a part of a file is copied");
+            Some(Change::Write(below(path_of(&call.arguments[2]))?, bytes))
+        }
         "mkdir" => Some(Change::MakeFolder(plain(0)?)),
         "rename" => Some(Change::Rename(plain(0)?, plain(1)?)),
         "renameat" | "renameat2" => Some(Change::Rename(in_folder(0)?, in_folder(2)?)),

@@ -36,7 +36,13 @@ pub const VERBS: &[Verb] = &[
     verb("untag", &["untag", "images:base"]),
     verb("gc", &["gc", "--quiet", "--grace=0", "images"]),
     verb("extract", &["extract", "--quiet", "--threads=1", "images:v1", "target"]),
+    verb("repair", REPAIR),
 ];
+
+const REPAIR: &[&str] = &["fsck", "--quiet", "--repair", "--from=images", HURT];
+
+/// The layout that is to be repaired.
+pub const HURT: &str = "hurt";
 
 /// What a killed builder left in the layout.
 pub const LEFT: &str = ".puzzlefs-left";
@@ -57,7 +63,7 @@ pub struct State {
 impl Scene {
     /// Makes the trees `tree` and `other`, the upperdir `upper`, and the layout `images` with an
     /// image `v1` of `tree`, a step `base` on it, an image `ordinary` of a tar layer, a blob that
-    /// no tag refers to, and what a killed builder left.
+    /// no tag refers to, and what a killed builder left; and the layout `hurt`.
     pub fn new() -> Scene {
         let dir = temp_dir();
         let path = dir.path();
@@ -72,7 +78,29 @@ impl Scene {
         let layout = scene.layout();
         fs::write(layout.dir.join("blobs/sha256").join("0".repeat(64)), "garbage").unwrap();
         fs::write(mkdir(&layout.dir.join(LEFT)).join("pack"), "left").unwrap();
+        scene.hurt();
         scene
+    }
+
+    /// Makes the layout `hurt`: what `images` is, with a blob that is gone, one that is damaged, and
+    /// a manifest of which half is there.
+    pub fn hurt(&self) {
+        let (good, hurt) = (self.layout(), Layout::new(self.path().join(HURT)));
+        if hurt.dir.exists() {
+            fs::remove_dir_all(&hurt.dir).unwrap();
+        }
+        succeed(Command::new("cp").arg("--archive").arg(&good.dir).arg(&hurt.dir));
+        let manifest = good.manifest("base");
+        let layers = array(&manifest["layers"]);
+        let path = |digest: &serde_json::Value| hurt.blob_path(text(digest));
+        fs::remove_file(path(&layers[0]["digest"])).unwrap();
+        let pack = path(&layers[1]["digest"]);
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[100] ^= 1;
+        fs::write(pack, bytes).unwrap();
+        let manifest = hurt.blob_path(&good.digest("v1"));
+        let half = fs::metadata(&manifest).unwrap().len() / 2;
+        fs::File::options().write(true).open(manifest).unwrap().set_len(half).unwrap();
     }
 
     /// An image of one tar layer, put together by umoci.
@@ -102,8 +130,8 @@ impl Scene {
 
     /// The layout that a command writes to.
     fn layout_of(&self, arguments: &[&str]) -> PathBuf {
-        let is_new = arguments.iter().any(|argument| argument.starts_with("new/layout"));
-        self.path().join(if is_new { "new/layout" } else { "images" })
+        let names = |layout: &&str| arguments.iter().any(|argument| argument.starts_with(*layout));
+        self.path().join(["new/layout", HURT].into_iter().find(names).unwrap_or("images"))
     }
 
     /// Runs the tool in the scene, through another program or not.
@@ -146,9 +174,16 @@ impl Scene {
         names.filter(|name| !["blobs", "index.json", "oci-layout"].contains(&&**name)).collect()
     }
 
-    /// Whether a builder that comes next just works, and clears what was left.
+    /// Whether a builder that comes next just works, and clears what was left; before it whoever
+    /// repairs what is to be repaired.
     pub fn goes_on(&self, arguments: &[&str]) -> Result<(), String> {
         let layout = self.layout_of(arguments);
+        if layout.ends_with(HURT) {
+            let repair = self.run(None, REPAIR);
+            if !repair.status.success() {
+                return Err(format!("the next repair failed: {repair}"));
+            }
+        }
         let image = format!("{}:next", layout.display());
         let build = self.run(None, &["build", "--quiet", "--threads=1", "upper", &image]);
         if !build.status.success() {
