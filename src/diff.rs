@@ -13,7 +13,7 @@ use crate::chunk::Extent;
 use crate::error::Result;
 use crate::format::{Blob, file_size};
 use crate::image::Image;
-use crate::tree::{Entry, Ino, Inode, Kind};
+use crate::tree::{Entry, EntryName, Ino, Inode, Kind};
 
 /// What of a path is another one in the second image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,7 +201,7 @@ fn entries(image: &Image, ino: Option<Ino>) -> &[Entry] {
 }
 
 /// The names of two directories, the last one first.
-fn merge(old: &[Entry], new: &[Entry]) -> Vec<(Box<[u8]>, Found)> {
+fn merge(old: &[Entry], new: &[Entry]) -> Vec<(EntryName, Found)> {
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     let mut merged = Vec::new();
     loop {

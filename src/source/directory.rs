@@ -25,7 +25,8 @@ use crate::progress::{Monitor, Stage};
 use crate::sys::dirs::{self, Dirs, open_at};
 use crate::sys::xattr;
 use crate::tree::{
-    Device, Entry, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree, TreeBuilder, Xattr,
+    Device, Entry, EntryName, Ino, Inode, Kind, Locations, Metadata, Timestamp, Tree, TreeBuilder,
+    Xattr,
 };
 
 /// What an upperdir of overlayfs lies on.
@@ -125,7 +126,7 @@ struct Places {
 struct Place {
     ino: Ino,
     parent: Ino,
-    name: Box<[u8]>,
+    name: EntryName,
     /// What the directory was on disk; none for one of the tree below.
     state: Option<State>,
 }
@@ -234,7 +235,7 @@ pub fn scan(
     let place = Place {
         ino: Ino::ROOT,
         parent: Ino::ROOT,
-        name: Box::default(),
+        name: EntryName::default(),
         state: Some(State::of(&stat)),
     };
     let root_inode = Inode::new(options.adapt(metadata(&stat, found)), Kind::Directory(Vec::new()));
@@ -333,7 +334,7 @@ struct Level {
 }
 
 struct Name {
-    name: Box<[u8]>,
+    name: EntryName,
     on_disk: bool,
     below: Option<Ino>,
 }
@@ -396,7 +397,7 @@ impl Scanner<'_> {
 
     /// The sorted names in a directory on disk; none where another file system begins that is
     /// left out.
-    fn list(&mut self, dir: Ino) -> Result<Vec<Box<[u8]>>> {
+    fn list(&mut self, dir: Ino) -> Result<Vec<EntryName>> {
         let place = self.places.find(dir);
         if let Some(output) = &self.output
             && Some(output.directory) == place.identity()
@@ -522,7 +523,7 @@ impl Scanner<'_> {
 }
 
 /// The names of both lists, in order; both are sorted.
-fn merge(listed: Vec<Box<[u8]>>, below: &[Entry]) -> Vec<Name> {
+fn merge(listed: Vec<EntryName>, below: &[Entry]) -> Vec<Name> {
     let mut names = Vec::with_capacity(listed.len() + below.len());
     let mut below = below.iter().peekable();
     let lower =
@@ -556,7 +557,7 @@ fn device(stat: &Stat) -> Device {
     Device { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
 }
 
-fn list_names(fd: BorrowedFd<'_>) -> std::io::Result<Vec<Box<[u8]>>> {
+fn list_names(fd: BorrowedFd<'_>) -> std::io::Result<Vec<EntryName>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(fd)? {
         let entry = entry?;

@@ -60,7 +60,7 @@ impl<F> TreeBuilder<F> {
                 show(name)
             )));
         };
-        match entries.last().map(|last| last.name.as_ref().cmp(name)) {
+        match entries.last().map(|last| (*last.name).cmp(name)) {
             None | Some(std::cmp::Ordering::Less) => {}
             Some(std::cmp::Ordering::Equal) => {
                 return Err(Error::corrupt(format!("the name '{}' occurs twice", show(name))));

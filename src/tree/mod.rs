@@ -5,10 +5,12 @@
 //! ([`crate::format`]). A stage maps one to the other, so none can be left out.
 
 mod builder;
+mod name;
 pub mod text;
 
 pub(crate) use builder::show;
 pub use builder::{NAME_MAX, TreeBuilder};
+pub use name::EntryName;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -87,7 +89,7 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// 1 to 255 bytes, neither `.` nor `..`, without `/` and NUL.
-    pub name: Box<[u8]>,
+    pub name: EntryName,
     /// What it names.
     pub ino: Ino,
 }
@@ -206,7 +208,7 @@ impl<F> Tree<F> {
     /// What `name` names in the directory `dir`.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
         let entries = self.inode(dir).entries()?;
-        let at = entries.binary_search_by(|entry| entry.name.as_ref().cmp(name)).ok()?;
+        let at = entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok()?;
         Some(entries[at].ino)
     }
 
