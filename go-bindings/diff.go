@@ -1,7 +1,7 @@
 package puzzlefs
 
 import (
-	"encoding/hex"
+	"iter"
 
 	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
 )
@@ -52,10 +52,8 @@ type Change struct {
 	How []Aspect
 }
 
-// Diff says what distinguishes another image.
-type Diff struct {
-	// Changes are in the order of a walk that is depth first and by name.
-	Changes []Change
+// DiffSize says how much another image adds.
+type DiffSize struct {
 	// Blobs is the number of data blobs that only the other image has.
 	Blobs int64
 	// BytesData is the size of these blobs.
@@ -65,35 +63,117 @@ type Diff struct {
 }
 
 // Diff tells what distinguishes another image, which may be in another layout, from their metadata
-// alone.
-func (i *Image) Diff(other *Image) (*Diff, error) {
-	found, err := decode[struct {
-		Changes []struct {
-			Path    string
-			PathHex string `json:"path_hex"`
-			Change  ChangeKind
-			How     []Aspect
+// alone: path by path, in the order of a walk that is depth first and by name.
+//
+// All paths together may be far larger than the images, if these come from elsewhere; of what is
+// told, little is in memory at once. An error is the last that is told.
+func (i *Image) Diff(other *Image) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		found := make(chan []Change)
+		stop := make(chan struct{})
+		// Whatever the loop does, the work does not outlive it.
+		defer func() {
+			close(stop)
+			for range found {
+			}
+		}()
+		var err error
+		go func() {
+			defer close(found)
+			err = i.find(other, found, stop)
+		}()
+		for changes := range found {
+			for _, change := range changes {
+				if !yield(change, nil) {
+					return
+				}
+			}
 		}
-		Added struct{ Blobs, Data, Metadata int64 }
-	}](with(i, func(image *capi.Image) ([]byte, error) {
-		return with(other, func(other *capi.Image) ([]byte, error) {
-			return capi.ImageDiff(image, other)
-		})
-	}))
+		if err != nil {
+			yield(Change{}, err)
+		}
+	}
+}
+
+// find sends what distinguishes another image until it shall stop, many changes at once: to send is
+// slow for a thread that C called from.
+func (i *Image) find(other *Image, found chan<- []Change, stop <-chan struct{}) error {
+	const (
+		// Bytes that are enough to be sent.
+		enough = 1 << 16
+		// What a change takes beside its path.
+		fixed = 64
+	)
+	var changes []Change
+	bytes := 0
+	send := func() bool {
+		select {
+		case found <- changes:
+			changes, bytes = nil, 0
+			return true
+		case <-stop:
+			return false
+		}
+	}
+	_, err := i.diff(other, func(change capi.Change) bool {
+		changes = append(changes, newChange(change))
+		bytes += fixed + len(change.Path)
+		return bytes < enough || send()
+	})
+	if err == nil {
+		send()
+	}
+	return err
+}
+
+// DiffSize tells how much another image, which may be in another layout, adds.
+func (i *Image) DiffSize(other *Image) (*DiffSize, error) {
+	size, err := i.diff(other, nil)
 	if err != nil {
 		return nil, err
 	}
-	diff := &Diff{
-		Blobs:         found.Added.Blobs,
-		BytesData:     found.Added.Data,
-		BytesMetadata: found.Added.Metadata,
-	}
-	for _, change := range found.Changes {
-		path := change.Path
-		if bytes, err := hex.DecodeString(change.PathHex); err == nil && len(bytes) != 0 {
-			path = string(bytes)
+	return &DiffSize{
+		Blobs:         int64(size.Blobs),
+		BytesData:     int64(size.BytesData),
+		BytesMetadata: int64(size.BytesMetadata),
+	}, nil
+}
+
+func (i *Image) diff(other *Image, visit capi.ChangeFunc) (*capi.DiffResult, error) {
+	return with(i, func(image *capi.Image) (*capi.DiffResult, error) {
+		return with(other, func(other *capi.Image) (*capi.DiffResult, error) {
+			return capi.ImageDiff(image, other, visit)
+		})
+	})
+}
+
+var changeKinds = map[uint32]ChangeKind{
+	capi.ChangeAdded:   Added,
+	capi.ChangeRemoved: Removed,
+	capi.ChangeChanged: Changed,
+}
+
+var aspects = []struct {
+	bit    uint64
+	aspect Aspect
+}{
+	{capi.AspectType, AspectType},
+	{capi.AspectContent, AspectContent},
+	{capi.AspectTarget, AspectTarget},
+	{capi.AspectDevice, AspectDevice},
+	{capi.AspectMode, AspectMode},
+	{capi.AspectOwner, AspectOwner},
+	{capi.AspectTime, AspectTime},
+	{capi.AspectXattr, AspectXattr},
+	{capi.AspectLinks, AspectLinks},
+}
+
+func newChange(change capi.Change) Change {
+	var how []Aspect
+	for _, known := range aspects {
+		if change.Aspects&known.bit != 0 {
+			how = append(how, known.aspect)
 		}
-		diff.Changes = append(diff.Changes, Change{Path: path, Kind: change.Change, How: change.How})
 	}
-	return diff, nil
+	return Change{Path: change.Path, Kind: changeKinds[change.Kind], How: how}
 }

@@ -51,8 +51,9 @@
 // thread of its goroutine, as a system call does. It has threads of its own as well, which end
 // before the call returns; only those that serve a mount stay, until it is over.
 //
-// A progress function is called on the goroutine that called the package, and may do what it likes.
-// [MountOptions.Log] is called on threads of the mount, and must not panic.
+// A progress function is called on the goroutine that called the package, and may do what it likes; so
+// may the body of a loop over [Image.Diff]. [MountOptions.Log] is called on threads of the mount, and
+// must not panic.
 //
 // No goroutine may call [os.Setenv] while another one is in [Build] and its like or in [Config]:
 // these read the environment as C does, by getenv(3).

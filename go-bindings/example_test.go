@@ -395,11 +395,10 @@ func ExampleImage_Diff() {
 		log.Fatal(err)
 	}
 	defer second.Close()
-	diff, err := first.Diff(second)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, change := range diff.Changes {
+	for change, err := range first.Diff(second) {
+		if err != nil {
+			log.Fatal(err)
+		}
 		fmt.Println(change.Kind, change.Path, change.How)
 	}
 	// Output: changed /etc/hostname [mode]

@@ -102,7 +102,8 @@ func TestClosed(t *testing.T) {
 	buffer := make([]byte, 1)
 	calls := map[string]func() error{
 		"Image.Close":     image.Close,
-		"Image.Diff":      func() error { _, err := image.Diff(image); return err },
+		"Image.Diff":      func() error { return firstError(image.Diff(image)) },
+		"Image.DiffSize":  func() error { _, err := image.DiffSize(image); return err },
 		"Image.Extract":   func() error { _, err := image.Extract(context.Background(), t.TempDir(), nil); return err },
 		"Image.Inspect":   func() error { _, err := image.Inspect(); return err },
 		"Image.Open":      func() error { _, err := image.Open("file"); return err },
@@ -198,11 +199,17 @@ func TestConcurrentUse(t *testing.T) {
 // describe returns all that an image says of its files, and how another one differs.
 func describe(image, other *puzzlefs.Image) (string, error) {
 	text := new(strings.Builder)
-	diff, err := image.Diff(other)
+	size, err := image.DiffSize(other)
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(text, "%s %+v\n", image.Digest(), diff)
+	fmt.Fprintf(text, "%s %+v\n", image.Digest(), size)
+	for change, err := range image.Diff(other) {
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(text, "%+v\n", change)
+	}
 	err = fs.WalkDir(image, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -247,10 +251,10 @@ func TestDiff(t *testing.T) {
 
 	old, changed := must(puzzlefs.Open(first, nil)), must(puzzlefs.Open(second, nil))
 	defer old.Close()
-	diff := must(old.Diff(changed))
-	kinds := make(map[string]puzzlefs.ChangeKind)
-	for _, change := range diff.Changes {
-		kinds[change.Path] = change.Kind
+	changes := make(map[string]puzzlefs.Change)
+	for change, err := range old.Diff(changed) {
+		check(t, err)
+		changes[change.Path] = change
 		if (len(change.How) != 0) != (change.Kind == puzzlefs.Changed) {
 			t.Errorf("%+v", change)
 		}
@@ -262,24 +266,96 @@ func TestDiff(t *testing.T) {
 		"/" + odd:  puzzlefs.Added,
 		"/setuid":  "",
 	} {
-		if kinds[path] != kind {
-			t.Errorf("%q is %q, and not %q", path, kinds[path], kind)
+		if changes[path].Kind != kind {
+			t.Errorf("%q is %q, and not %q", path, changes[path].Kind, kind)
 		}
 	}
-	at := slices.IndexFunc(diff.Changes, func(c puzzlefs.Change) bool { return c.Path == "/file" })
-	if !slices.Contains(diff.Changes[at].How, puzzlefs.AspectMode) {
-		t.Errorf("%+v", diff.Changes[at])
+	if !slices.Contains(changes["/file"].How, puzzlefs.AspectMode) {
+		t.Errorf("%+v", changes["/file"])
 	}
-	if diff.BytesMetadata == 0 {
-		t.Errorf("the metadata is said to be the same: %+v", diff)
+	if size := must(old.DiffSize(changed)); size.BytesMetadata == 0 {
+		t.Errorf("the metadata is said to be the same: %+v", size)
 	}
-	if same := must(old.Diff(old)); !reflect.DeepEqual(same, &puzzlefs.Diff{}) {
-		t.Errorf("an image differs from itself: %+v", same)
+	for change, err := range old.Diff(old) {
+		t.Errorf("an image differs from itself: %+v %v", change, err)
+	}
+	if size := must(old.DiffSize(old)); *size != (puzzlefs.DiffSize{}) {
+		t.Errorf("an image adds to itself: %+v", size)
 	}
 	check(t, changed.Close())
 	for _, pair := range [][2]*puzzlefs.Image{{old, changed}, {changed, old}} {
-		if _, err := pair[0].Diff(pair[1]); !errors.Is(err, fs.ErrClosed) {
+		if err := firstError(pair[0].Diff(pair[1])); !errors.Is(err, fs.ErrClosed) {
 			t.Error(err)
 		}
+		if _, err := pair[0].DiffSize(pair[1]); !errors.Is(err, fs.ErrClosed) {
+			t.Error(err)
+		}
+	}
+}
+
+// firstError returns the first error that is told.
+func firstError(changes iter.Seq2[puzzlefs.Change, error]) error {
+	for _, err := range changes {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestDiffLeft leaves the loop in all ways, and closes the images in it.
+func TestDiffLeft(t *testing.T) {
+	const files = 5000
+	first, _ := build(t, t.TempDir(), nil)
+	rootfs := t.TempDir()
+	for i := range files {
+		check(t, os.WriteFile(filepath.Join(rootfs, fmt.Sprintf("%0100d", i)), nil, 0o644))
+	}
+	second, _ := build(t, rootfs, nil)
+	enough := errors.New("enough")
+	cases := []struct {
+		name  string
+		leave func() error
+		seen  int
+		ended any
+	}{
+		{"to the end", func() error { return nil }, 1 + files, nil},
+		{"with an error", func() error { return enough }, 1, enough},
+		{"with a panic", func() error { panic("no") }, 1, "no"},
+		{"with the goroutine", func() error { runtime.Goexit(); return nil }, 1, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			old, changed := must(puzzlefs.Open(first, nil)), must(puzzlefs.Open(second, nil))
+			var seen int
+			var ended any
+			var group sync.WaitGroup
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				defer func() {
+					if panicked := recover(); panicked != nil {
+						ended = panicked
+					}
+				}()
+				for _, err := range old.Diff(changed) {
+					if err != nil {
+						panic(err)
+					}
+					if seen == 0 && errors.Join(old.Close(), changed.Close()) != nil {
+						panic("they do not close")
+					}
+					seen++
+					if err := c.leave(); err != nil {
+						ended = err
+						return
+					}
+				}
+			}()
+			group.Wait()
+			if seen != c.seen || ended != c.ended {
+				t.Errorf("after %d it ended with %v", seen, ended)
+			}
+		})
 	}
 }

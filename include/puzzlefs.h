@@ -89,7 +89,7 @@ enum puzzlefs_status
    */
   PUZZLEFS_ERR_NO_SPACE = -8,
   /**
-   * The caller's progress function asked to stop.
+   * A function of the caller asked to stop.
    */
   PUZZLEFS_ERR_CANCELLED = -9,
   /**
@@ -155,6 +155,35 @@ typedef uint32_t puzzlefs_stage;
 #endif // __cplusplus
 
 /**
+ * How a path distinguishes two images. A later version may have others than these.
+ */
+enum puzzlefs_change_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Only the other image has the path.
+   */
+  PUZZLEFS_CHANGE_ADDED = 1,
+  /**
+   * Only the image has the path.
+   */
+  PUZZLEFS_CHANGE_REMOVED = 2,
+  /**
+   * Both have the path, with differences.
+   */
+  PUZZLEFS_CHANGE_CHANGED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_change_kind puzzlefs_change_kind;
+#else
+typedef uint32_t puzzlefs_change_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * How bad a finding is. A later version may have others than these.
  */
 enum puzzlefs_severity
@@ -180,6 +209,61 @@ enum puzzlefs_severity
 typedef enum puzzlefs_severity puzzlefs_severity;
 #else
 typedef uint32_t puzzlefs_severity;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Bits of `aspects` in `puzzlefs_change`: what of a path is another one. A later version may have
+ * others than these.
+ */
+enum puzzlefs_aspects
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint64_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Its type. Then neither content, target nor device are compared.
+   */
+  PUZZLEFS_ASPECT_TYPE = (1 << 0),
+  /**
+   * A file's content: certainly if its size differs, else it stands elsewhere, which it does
+   * seldom if it is the same.
+   */
+  PUZZLEFS_ASPECT_CONTENT = (1 << 1),
+  /**
+   * A symbolic link's target.
+   */
+  PUZZLEFS_ASPECT_TARGET = (1 << 2),
+  /**
+   * A device's numbers.
+   */
+  PUZZLEFS_ASPECT_DEVICE = (1 << 3),
+  /**
+   * The permissions.
+   */
+  PUZZLEFS_ASPECT_MODE = (1 << 4),
+  /**
+   * The owner or the group.
+   */
+  PUZZLEFS_ASPECT_OWNER = (1 << 5),
+  /**
+   * The mtime.
+   */
+  PUZZLEFS_ASPECT_TIME = (1 << 6),
+  /**
+   * The extended attributes.
+   */
+  PUZZLEFS_ASPECT_XATTR = (1 << 7),
+  /**
+   * Which other paths are links to the same file.
+   */
+  PUZZLEFS_ASPECT_LINKS = (1 << 8),
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum puzzlefs_aspects puzzlefs_aspects;
+#else
+typedef uint64_t puzzlefs_aspects;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -921,6 +1005,75 @@ typedef struct puzzlefs_config_result {
 } puzzlefs_config_result;
 
 /**
+ * A path that distinguishes two images.
+ */
+typedef struct puzzlefs_change {
+  /**
+   * The size of this structure in the library that runs: fields beyond it are not there.
+   */
+  size_t size;
+  /**
+   * The path in the images, with a slash at its begin: any bytes but NUL, and longer than
+   * `PATH_MAX` if the images say so.
+   */
+  const char *path;
+  /**
+   * The length of the path in bytes.
+   */
+  size_t path_length;
+  /**
+   * Bits of `puzzlefs_aspects`, if `kind` is `PUZZLEFS_CHANGE_CHANGED`; else 0.
+   */
+  uint64_t aspects;
+  /**
+   * How it distinguishes them.
+   */
+  puzzlefs_change_kind kind;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+} puzzlefs_change;
+
+/**
+ * A function of the caller that is told what distinguishes two images, once for each path, in the
+ * order of a walk that is depth first and by name.
+ *
+ * Parameters:
+ * - `change`: the path and how it differs, valid during the call only.
+ * - `data`: the `data` of `puzzlefs_image_diff`.
+ *
+ * Returns 0 to go on. With anything else it is called no more, and `puzzlefs_image_diff` fails with
+ * `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: it is called from the thread that called the library, before that call returns. It may
+ * call the library. It must return: no `longjmp`, no C++ exception may leave it.
+ */
+typedef int (*puzzlefs_change_fn)(const struct puzzlefs_change *change, void *data);
+
+/**
+ * What an image adds to another one. The caller sets `size`, and the library fills in the rest.
+ */
+typedef struct puzzlefs_diff_result {
+  /**
+   * `sizeof(puzzlefs_diff_result)`.
+   */
+  size_t size;
+  /**
+   * Data blobs that only the other image has.
+   */
+  uint64_t blobs;
+  /**
+   * Bytes of these blobs as they are stored.
+   */
+  uint64_t bytes_data;
+  /**
+   * Bytes of the other image's metadata, unless the image has the same.
+   */
+  uint64_t bytes_metadata;
+} puzzlefs_diff_result;
+
+/**
  * How an image is exported. Zeros, but for `size`, are the defaults.
  */
 typedef struct puzzlefs_export_options {
@@ -1596,6 +1749,49 @@ puzzlefs_status puzzlefs_config(const char *image,
                                 struct puzzlefs_error **error);
 
 /**
+ * Tells what distinguishes another image from an image, from their metadata alone: paths that are
+ * added, removed or changed, and what the other adds in bytes.
+ *
+ * The paths take no memory but while they are told: all of them together may be far larger than
+ * the images.
+ *
+ * Parameters:
+ * - `image`: the image, borrowed.
+ * - `other`: the other image, which may be in another layout, borrowed.
+ * - `visit`: is told each path that is distinguished, and may cancel; NULL if that is of no
+ *   interest.
+ * - `data`: passed to `visit`.
+ * - `result`: what the other adds, with its `size` set; NULL if that is of no interest. Nothing is
+ *   filled in when it fails.
+ * - `error`: see `puzzlefs_error`.
+ *
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for what is no image, or
+ * `PUZZLEFS_ERR_CANCELLED`.
+ *
+ * Threads: any, also with the same images.
+ *
+ * ```c
+ * int print(const puzzlefs_change *change, void *data)
+ * {
+ *     if (change->kind == PUZZLEFS_CHANGE_CHANGED && change->aspects == PUZZLEFS_ASPECT_TIME)
+ *         return 0;
+ *     return puts(change->path) == EOF;
+ * }
+ *
+ * puzzlefs_diff_result result = { .size = sizeof(result) };
+ * if (puzzlefs_image_diff(yesterday, today, print, NULL, &result, &error) != PUZZLEFS_OK)
+ *     return fail(error);
+ * printf("%llu bytes more\n", (unsigned long long)(result.bytes_data + result.bytes_metadata));
+ * ```
+ */
+puzzlefs_status puzzlefs_image_diff(const struct puzzlefs_image *image,
+                                    const struct puzzlefs_image *other,
+                                    puzzlefs_change_fn visit,
+                                    void *data,
+                                    struct puzzlefs_diff_result *result,
+                                    struct puzzlefs_error **error);
+
+/**
  * The status that the function returned which gave this error.
  *
  * Parameters:
@@ -2119,38 +2315,6 @@ puzzlefs_status puzzlefs_image_xattr(const struct puzzlefs_image *image,
 puzzlefs_status puzzlefs_image_inspect(const struct puzzlefs_image *image,
                                        char **json,
                                        struct puzzlefs_error **error);
-
-/**
- * Tells what distinguishes another image from an image, from their metadata alone: paths that are
- * added, removed or changed, and what the other adds in bytes.
- *
- * Parameters:
- * - `image`: the image, borrowed.
- * - `other`: the other image, which may be in another layout, borrowed.
- * - `json`: a JSON document, as `puzzlefs diff --json` prints it: UTF-8, without a line feed in
- *   it. It is an object with a list of `changes`, each with a `path`, a `change` (`added`,
- *   `removed`, `changed`) and a list `how` (of `type`, `content`, `target`, `device`, `mode`,
- *   `owner`, `time`, `xattr`, `links`), and with an object `added` of numbers (`blobs`, `data`,
- *   `metadata`, `bytes`). A path that is not UTF-8 is escaped, and stands as it is in `path_hex`.
- *   A string that the caller frees with `puzzlefs_string_free`; NULL when it fails.
- * - `error`: see `puzzlefs_error`.
- *
- * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for what is no image.
- *
- * Threads: any, also with the same images.
- *
- * ```c
- * char *json;
- * if (puzzlefs_image_diff(yesterday, today, &json, &error) != PUZZLEFS_OK)
- *     return fail(error);
- * puts(json);
- * puzzlefs_string_free(json);
- * ```
- */
-puzzlefs_status puzzlefs_image_diff(const struct puzzlefs_image *image,
-                                    const struct puzzlefs_image *other,
-                                    char **json,
-                                    struct puzzlefs_error **error);
 
 /**
  * Makes a tag refer to what another one of the same layout refers to, of whatever kind it is.

@@ -1,19 +1,21 @@
 //! What distinguishes two images, told from their metadata alone.
+//!
+//! [`changes`] tells path by path: all of them together may be far larger than the images, whose
+//! directories are within each other as deep as they like.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::mem::discriminant;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
-use serde_json::{Value, json};
+use std::path::Path;
 
 use crate::chunk::Extent;
 use crate::error::Result;
 use crate::format::{Blob, file_size};
 use crate::image::Image;
-use crate::tree::{Entry, EntryName, Ino, Inode, Kind};
+use crate::tree::{Entry, Ino, Inode, Kind, Tree};
 
 /// What of a path is another one in the second image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,12 +69,9 @@ pub enum Change {
     Changed(Vec<Aspect>),
 }
 
-/// What distinguishes two images.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Diff {
-    /// The paths that are distinguished, from `/` on, in the order of a walk that is depth first
-    /// and by name.
-    pub changes: Vec<(PathBuf, Change)>,
+/// What an image adds to another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Added {
     /// Data blobs that only the second image has.
     pub blobs: u64,
     /// Bytes of these blobs as they are stored.
@@ -81,58 +80,50 @@ pub struct Diff {
     pub bytes_metadata: u64,
 }
 
-impl Diff {
-    /// The differences as a JSON document. A path that is not UTF-8 is escaped, and stands as it
-    /// is, in hexadecimal, beside that.
-    pub fn to_json(&self) -> Value {
-        let change = |(path, change): &(PathBuf, Change)| {
-            let mut value = json!({ "path": path.to_str() });
-            if path.to_str().is_none() {
-                let bytes = path.as_os_str().as_bytes();
-                value["path"] = json!(bytes.escape_ascii().to_string());
-                value["path_hex"] = json!(hex::encode(bytes));
-            }
-            value["change"] = json!(match change {
-                Change::Added => "added",
-                Change::Removed => "removed",
-                Change::Changed(_) => "changed",
-            });
-            if let Change::Changed(aspects) = change {
-                value["how"] = aspects.iter().map(|aspect| aspect.as_str()).collect();
-            }
-            value
-        };
-        json!({
-            "changes": self.changes.iter().map(change).collect::<Vec<_>>(),
-            "added": {
-                "blobs": self.blobs,
-                "data": self.bytes_data,
-                "metadata": self.bytes_metadata,
-                "bytes": self.bytes_data.saturating_add(self.bytes_metadata),
-            },
-        })
-    }
-}
-
-/// Tells what distinguishes `new` from `old`.
+/// Tells what `new` adds to `old`.
 ///
-/// No data is read: of files only where their content stands is compared.
-pub fn diff(old: &Image, new: &Image) -> Result<Diff> {
-    let mut diff = Diff { changes: changes(old, new), ..Diff::default() };
+/// Fails if the layout cannot be read.
+pub fn added(old: &Image, new: &Image) -> Result<Added> {
+    let mut added = Added::default();
     let layout = new.layout();
     let known: HashSet<_> = old.manifest().data.iter().map(|blob| blob.digest).collect();
     let mut seen = HashSet::new();
     for blob in &new.manifest().data {
         if !known.contains(&blob.digest) && seen.insert(blob.digest) {
-            diff.blobs += 1;
+            added.blobs += 1;
             // The reference's descriptors have the size before compression.
-            diff.bytes_data += layout.blob_size(&blob.digest)?.unwrap_or(blob.size);
+            added.bytes_data += layout.blob_size(&blob.digest)?.unwrap_or(blob.size);
         }
     }
     if new.manifest().rootfs.digest != old.manifest().rootfs.digest {
-        diff.bytes_metadata = new.metadata_size();
+        added.bytes_metadata = new.metadata_size();
     }
-    Ok(diff)
+    Ok(added)
+}
+
+/// Calls `visit` with each path that distinguishes `new` from `old`, and how: from `/` on, in the
+/// order of a walk that is depth first and by name.
+///
+/// No data is read: of files only where their content stands is compared. Fails as `visit` does,
+/// and calls it no more then. How deep the trees are takes no stack, and a path is in memory only
+/// while it is visited.
+pub fn changes<E>(
+    old: &Image,
+    new: &Image,
+    mut visit: impl FnMut(&Path, Change) -> Result<(), E>,
+) -> Result<(), E> {
+    let compare = Compare { old, new, common: common_links(old, new) };
+    walk(old.tree(), new.tree(), |path, found| {
+        let change = match found {
+            (None, _) => Change::Added,
+            (_, None) => Change::Removed,
+            (Some(old), Some(new)) => match compare.aspects((old, new)) {
+                same if same.is_empty() => return Ok(()),
+                aspects => Change::Changed(aspects),
+            },
+        };
+        visit(path, change)
+    })
 }
 
 /// An inode of each image.
@@ -141,32 +132,16 @@ type Pair = (Ino, Ino);
 /// What a path names in each image, where it does.
 type Found = (Option<Ino>, Option<Ino>);
 
-fn changes(old: &Image, new: &Image) -> Vec<(PathBuf, Change)> {
-    let compare = Compare { old, new, common: common_links(old, new) };
-    let mut changes = Vec::new();
-    walk(old, new, |path, found| {
-        let change = match found {
-            (None, _) => Change::Added,
-            (_, None) => Change::Removed,
-            (Some(old), Some(new)) => match compare.aspects((old, new)) {
-                same if same.is_empty() => return,
-                aspects => Change::Changed(aspects),
-            },
-        };
-        changes.push((path.to_owned(), change));
-    });
-    changes
-}
-
 /// How many paths two inodes have in common, for those that have several.
 fn common_links(old: &Image, new: &Image) -> HashMap<Pair, u32> {
     let mut common = HashMap::new();
-    walk(old, new, |_, found| {
+    let Ok(()) = walk(old.tree(), new.tree(), |_, found| {
         if let (Some(first), Some(second)) = found
             && (links(old.tree().inode(first)) > 1 || links(new.tree().inode(second)) > 1)
         {
             *common.entry((first, second)).or_default() += 1;
         }
+        Ok::<_, Infallible>(())
     });
     common
 }
@@ -176,48 +151,48 @@ fn links<F>(inode: &Inode<F>) -> u32 {
     if inode.entries().is_some() { 1 } else { inode.nlink }
 }
 
-/// Visits each path of the two images, with the inodes that it names.
-fn walk(old: &Image, new: &Image, mut visit: impl FnMut(&Path, Found)) {
-    let below = |found: Found| merge(entries(old, found.0), entries(new, found.1));
-    let mut path = PathBuf::from("/");
+/// Visits each path of the two trees, with the inodes that it names.
+fn walk<F, E>(
+    old: &Tree<F>,
+    new: &Tree<F>,
+    mut visit: impl FnMut(&Path, Found) -> Result<(), E>,
+) -> Result<(), E> {
+    let below = |found: Found| (entries(old, found.0), entries(new, found.1));
     let root = (Some(Ino::ROOT), Some(Ino::ROOT));
-    visit(&path, root);
-    // The directories from the root on, with what is still to be visited of each.
-    let mut levels = vec![below(root)];
-    while let Some(level) = levels.last_mut() {
-        let Some((name, found)) = level.pop() else {
+    visit(Path::new("/"), root)?;
+    // What is still to be visited of each directory, and the length of its path.
+    let mut levels = vec![(below(root), 0)];
+    let mut path = Vec::new();
+    while let Some((rest, length)) = levels.last_mut() {
+        path.truncate(*length);
+        let Some((name, found)) = next(rest) else {
             levels.pop();
-            path.pop();
             continue;
         };
-        path.push(OsStr::from_bytes(&name));
-        visit(&path, found);
-        levels.push(below(found));
+        path.push(b'/');
+        path.extend_from_slice(name);
+        visit(Path::new(OsStr::from_bytes(&path)), found)?;
+        levels.push((below(found), path.len()));
     }
+    Ok(())
 }
 
-fn entries(image: &Image, ino: Option<Ino>) -> &[Entry] {
-    ino.and_then(|ino| image.tree().inode(ino).entries()).unwrap_or_default()
+fn entries<F>(tree: &Tree<F>, ino: Option<Ino>) -> &[Entry] {
+    ino.and_then(|ino| tree.inode(ino).entries()).unwrap_or_default()
 }
 
-/// The names of two directories, the last one first.
-fn merge(old: &[Entry], new: &[Entry]) -> Vec<(EntryName, Found)> {
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    let mut merged = Vec::new();
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (Some(first), Some(second)) => first.name.cmp(&second.name),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => break,
-        };
-        let first = if order.is_le() { old.next() } else { None };
-        let second = if order.is_ge() { new.next() } else { None };
-        let name = first.or(second).expect("one is the next").name.clone();
-        merged.push((name, (first.map(|entry| entry.ino), second.map(|entry| entry.ino))));
-    }
-    merged.reverse();
-    merged
+/// Takes the next name from the entries of two directories.
+fn next<'a>((old, new): &mut (&'a [Entry], &'a [Entry])) -> Option<(&'a [u8], Found)> {
+    let order = match (old.first(), new.first()) {
+        (Some(first), Some(second)) => first.name.cmp(&second.name),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => return None,
+    };
+    let first = if order.is_le() { old.split_off_first() } else { None };
+    let second = if order.is_ge() { new.split_off_first() } else { None };
+    let name: &[u8] = &first.or(second)?.name;
+    Some((name, (first.map(|entry| entry.ino), second.map(|entry| entry.ino))))
 }
 
 struct Compare<'a> {
@@ -304,6 +279,43 @@ impl Piece {
                 blob == next && offset.checked_add(before.length) == Some(start)
             }
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Metadata, TreeBuilder};
+
+    /// So many directories in each other, with a file that comes after in each.
+    fn deep(levels: usize) -> Tree<()> {
+        let directory = || Inode::new(Metadata::default(), Kind::Directory(Vec::new()));
+        let mut builder = TreeBuilder::new(directory()).unwrap();
+        let file = Inode::new(Metadata::default(), Kind::Regular(()));
+        let file = builder.add(Ino::ROOT, b"a", file).unwrap();
+        let mut parent = Ino::ROOT;
+        for _ in 0..levels {
+            let below = builder.add(parent, &[b'd'; 255], directory()).unwrap();
+            builder.link(parent, b"e", file).unwrap();
+            parent = below;
+        }
+        builder.finish()
+    }
+
+    /// Whoever has seen enough of paths that are fifty gigabytes in all is shown no more.
+    #[test]
+    fn a_walk_ends_when_it_is_told_to() {
+        const CALLS: usize = 100;
+        let (deep, flat) = (deep(20_000), deep(0));
+        for (old, new) in [(&deep, &flat), (&flat, &deep), (&deep, &deep)] {
+            let mut calls = 0;
+            let ended = walk(old, new, |path, _| {
+                calls += 1;
+                if calls == CALLS { Err(path.as_os_str().len()) } else { Ok(()) }
+            });
+            // After the root and its file, one directory after the other.
+            assert_eq!((ended, calls), (Err((CALLS - 2) * 256), CALLS));
         }
     }
 }

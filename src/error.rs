@@ -27,7 +27,7 @@ pub enum ErrorKind {
     Changed,
     /// The file system is full, or a quota is used up.
     NoSpace,
-    /// The caller's progress function asked to stop.
+    /// A function of the caller asked to stop.
     Cancelled,
     /// Another failure of the system.
     Io,

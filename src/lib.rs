@@ -30,8 +30,8 @@
 //! [`mod@build`]; and back, from a layout to an open [`image`], which is read, or written out by
 //! [`mod@extract`]. [`format`](mod@format) is the metadata between the two.
 //!
-//! [`mod@diff`] compares two images, [`graph`] shows what many share. A layout's tags, and what nothing refers to any more, are in
-//! [`layout`]; [`config`] changes what an image says of how it is run.
+//! [`diff`] compares two images, [`graph`] shows what many share. A layout's tags, and what nothing
+//! refers to any more, are in [`layout`]; [`config`] changes what an image says of how it is run.
 //!
 //! Whatever is read from a layout is checked as it may come from anywhere. Errors have a
 //! [kind](ErrorKind) to decide by and one line to be shown.

@@ -38,7 +38,7 @@ pub enum puzzlefs_status {
     PUZZLEFS_ERR_CHANGED = -7,
     /// The file system is full, or a quota is used up.
     PUZZLEFS_ERR_NO_SPACE = -8,
-    /// The caller's progress function asked to stop.
+    /// A function of the caller asked to stop.
     PUZZLEFS_ERR_CANCELLED = -9,
     /// Another failure of the system.
     PUZZLEFS_ERR_IO = -10,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};
-use crate::diff::diff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, OpenOptions};
 use crate::inspect::inspect;
@@ -23,7 +22,6 @@ symbol_version!("LIBPUZZLEFS_0.1":
     puzzlefs_image_readdir,
     puzzlefs_image_xattr,
     puzzlefs_image_inspect,
-    puzzlefs_image_diff,
 );
 
 /// An open image: a file system to be read.
@@ -549,51 +547,6 @@ pub unsafe extern "C" fn puzzlefs_image_inspect(
             let json = utils::out(json, "json")?.write(std::ptr::null_mut());
             let open = utils::handle(image, "image")?;
             *json = utils::give_string(inspect(&open.image)?.to_string().as_bytes());
-            Ok(())
-        })
-    }
-}
-
-/// Tells what distinguishes another image from an image, from their metadata alone: paths that are
-/// added, removed or changed, and what the other adds in bytes.
-///
-/// Parameters:
-/// - `image`: the image, borrowed.
-/// - `other`: the other image, which may be in another layout, borrowed.
-/// - `json`: a JSON document, as `puzzlefs diff --json` prints it: UTF-8, without a line feed in
-///   it. It is an object with a list of `changes`, each with a `path`, a `change` (`added`,
-///   `removed`, `changed`) and a list `how` (of `type`, `content`, `target`, `device`, `mode`,
-///   `owner`, `time`, `xattr`, `links`), and with an object `added` of numbers (`blobs`, `data`,
-///   `metadata`, `bytes`). A path that is not UTF-8 is escaped, and stands as it is in `path_hex`.
-///   A string that the caller frees with `puzzlefs_string_free`; NULL when it fails.
-/// - `error`: see `puzzlefs_error`.
-///
-/// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for what is no image.
-///
-/// Threads: any, also with the same images.
-///
-/// ```c
-/// char *json;
-/// if (puzzlefs_image_diff(yesterday, today, &json, &error) != PUZZLEFS_OK)
-///     return fail(error);
-/// puts(json);
-/// puzzlefs_string_free(json);
-/// ```
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn puzzlefs_image_diff(
-    image: *const puzzlefs_image,
-    other: *const puzzlefs_image,
-    json: *mut *mut c_char,
-    error: *mut *mut puzzlefs_error,
-) -> puzzlefs_status {
-    // SAFETY: the caller passes pointers as the header asks for.
-    unsafe {
-        ret::call(error, || {
-            let json = utils::out(json, "json")?.write(std::ptr::null_mut());
-            let old = utils::handle(image, "image")?;
-            let new = utils::handle(other, "other")?;
-            let found = diff(&old.image, &new.image)?;
-            *json = utils::give_string(found.to_json().to_string().as_bytes());
             Ok(())
         })
     }

@@ -11,6 +11,7 @@
 
 mod build;
 mod config;
+mod diff;
 mod error;
 mod export;
 mod extract;

@@ -73,15 +73,56 @@ static void config(const char *path)
     SUCCEED(puzzlefs_config(image("c"), &options, NULL, &error));
 }
 
+static int print_change(const puzzlefs_change *change, void *data)
+{
+    /* By the number of the bit. */
+    static const char *const aspects[] = {
+        "type", "content", "target", "device", "mode", "owner", "time", "xattr", "links",
+    };
+    const char *separator = " (";
+    uint64_t *seen = data;
+
+    CHECK(change->size >= sizeof(*change) && change->reserved == 0);
+    CHECK(strlen(change->path) == change->path_length);
+    CHECK((change->kind == PUZZLEFS_CHANGE_CHANGED) == (change->aspects != 0));
+    printf("%c %s", " +-~"[change->kind], change->path);
+    for (size_t bit = 0; bit < sizeof(aspects) / sizeof(aspects[0]); bit++) {
+        if (change->aspects >> bit & 1) {
+            printf("%s%s", separator, aspects[bit]);
+            separator = ", ";
+        }
+    }
+    puts(change->aspects != 0 ? ")" : "");
+    ++*seen;
+    return 0;
+}
+
+static int stop_at_second(const puzzlefs_change *change, void *data)
+{
+    uint64_t *seen = data;
+
+    (void)change;
+    return ++*seen == 2 ? -1 : 0;
+}
+
 static void diff(void)
 {
+    puzzlefs_diff_result result = { .size = sizeof(result) }, untouched = result, alone = result;
     puzzlefs_image *first, *second;
-    char *json;
+    uint64_t seen = 0;
 
     SUCCEED(puzzlefs_image_open(image("v1"), NULL, &first, &error));
     SUCCEED(puzzlefs_image_open(image("packs"), NULL, &second, &error));
-    SUCCEED(puzzlefs_image_diff(first, second, &json, &error));
-    print(json);
+    FAIL(PUZZLEFS_ERR_CANCELLED, "cancelled",
+         puzzlefs_image_diff(first, second, stop_at_second, &seen, &result, &error));
+    CHECK(seen == 2 && memcmp(&result, &untouched, sizeof(result)) == 0);
+    seen = 0;
+    SUCCEED(puzzlefs_image_diff(first, second, print_change, &seen, &result, &error));
+    printf("adds %llu bytes in %llu data blobs, %llu of metadata\n", (unsigned long long)result.bytes_data,
+           (unsigned long long)result.blobs, (unsigned long long)result.bytes_metadata);
+    CHECK(seen > 2 && result.blobs > 0 && result.bytes_data > 0 && result.bytes_metadata > 0);
+    SUCCEED(puzzlefs_image_diff(first, second, NULL, NULL, &alone, &error));
+    CHECK(memcmp(&result, &alone, sizeof(result)) == 0);
     puzzlefs_image_free(first);
     puzzlefs_image_free(second);
 }

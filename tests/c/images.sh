@@ -15,7 +15,8 @@ cp -r images-layout images-cli
     puzzlefs tag images-cli:c d
     puzzlefs untag images-cli:c
     puzzlefs tags --json images-cli
-    puzzlefs diff --json images-cli:v1 images-cli:packs
+    # The tree has no backslash, and one name that the command escapes.
+    puzzlefs diff images-cli:v1 images-cli:packs | sed 's/not UTF-8 \\xff and\\na/not UTF-8 \xff and\na/'
     puzzlefs gc --json --grace 0 --dry-run images-cli
     puzzlefs gc --json --grace 0 images-cli
 } | tr -d ' \n' >expected

@@ -387,17 +387,27 @@ static void gc(const char *layout)
     FAIL(INVALID, "'options.size' is 1", puzzlefs_gc(layout, &options, &json, &error));
 }
 
+static int no_change(const puzzlefs_change *change, void *data)
+{
+    CHECK(change == NULL && data == NULL);
+    return 0;
+}
+
 static void diff(const puzzlefs_image *image)
 {
-    char *json;
+    NEWER(puzzlefs_diff_result) newer = { .known = { .size = sizeof(newer) } };
+    puzzlefs_diff_result result = { .size = sizeof(result) - 1 };
 
-    FAIL(INVALID, "'image' is NULL", puzzlefs_image_diff(NULL, image, &json, &error));
-    CHECK(json == NULL);
-    FAIL(INVALID, "'other' is NULL", puzzlefs_image_diff(image, NULL, &json, &error));
-    FAIL(INVALID, "'json' is NULL", puzzlefs_image_diff(image, image, NULL, &error));
-    SUCCEED(puzzlefs_image_diff(image, image, &json, &error));
-    CHECK(strncmp(json, "{\"changes\":[],", strlen("{\"changes\":[],")) == 0);
-    puzzlefs_string_free(json);
+    FAIL(INVALID, "'image' is NULL", puzzlefs_image_diff(NULL, image, NULL, NULL, NULL, &error));
+    FAIL(INVALID, "'other' is NULL", puzzlefs_image_diff(image, NULL, NULL, NULL, NULL, &error));
+    FAIL(INVALID, "'result.size'", puzzlefs_image_diff(image, image, no_change, NULL, &result, &error));
+    SUCCEED(puzzlefs_image_diff(image, image, NULL, NULL, NULL, &error));
+    memset(newer.bytes + sizeof(newer.known), 0xff, sizeof(newer) - sizeof(newer.known));
+    SUCCEED(puzzlefs_image_diff(image, image, no_change, NULL, &newer.known, &error));
+    CHECK(newer.known.size == sizeof(newer));
+    CHECK(newer.known.blobs == 0 && newer.known.bytes_data == 0 && newer.known.bytes_metadata == 0);
+    for (size_t i = sizeof(newer.known) + GROWN; i < sizeof(newer); i++)
+        CHECK(newer.bytes[i] == 0);
 }
 
 /* Everything that can be wrong with the options of a mount. */

@@ -260,8 +260,10 @@ OPTIONS
 
 @test "inspect, diff, fsck, check: what the command says" {
     same "$(tool inspect images:v1)" "$(puzzlefs inspect --json images:v1 | jq -c .)"
-    same "$(tool diff images:v1 images:v2)" "$(puzzlefs diff --json images:v1 images:v2 | jq -c .)"
-    same "$(tool diff images:v1 images:v2 | jq -r '.changes[] | "\(.change) \(.path)"' | grep text)" 'removed /dir/text'
+    same "$(tool diff images:v1 images:v2)" "$(puzzlefs diff --json images:v1 images:v2 |
+        jq -r '(.changes[] | [.change, .how[]?, .path] | join(" ")), (.added | del(.bytes) | to_entries[] | "\(.key) \(.value)")')"
+    same "$(tool diff images:v1 images:v2 | grep text)" 'removed /dir/text'
+    same "$(tool diff images:v1 images:v1)" "$(printf '%s 0\n' blobs data metadata)"
     for target in images images:v1 damaged; do
         same "$(tool fsck $target)" "$(puzzlefs fsck --quiet $target; puzzlefs fsck --quiet --json $target | jq -r "$COUNTED")"
     done

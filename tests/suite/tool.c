@@ -412,16 +412,35 @@ static void inspect(void)
     puzzlefs_image_free(image);
 }
 
+static int print_change(const puzzlefs_change *change, void *data)
+{
+    static const char *const change_kinds[] = { NULL, "added", "removed", "changed" };
+    /* By the number of the bit. */
+    static const char *const aspects[] = {
+        "type", "content", "target", "device", "mode", "owner", "time", "xattr", "links",
+    };
+    size_t bit;
+
+    (void)data;
+    fputs(change_kinds[change->kind], stdout);
+    for (bit = 0; bit < sizeof(aspects) / sizeof(*aspects); bit++)
+        if (change->aspects >> bit & 1)
+            printf(" %s", aspects[bit]);
+    printf(" %s\n", change->path);
+    return 0;
+}
+
 static void diff(void)
 {
+    puzzlefs_diff_result result = { .size = sizeof(result) };
     puzzlefs_image *image = open_image(2);
     puzzlefs_image *other;
-    char *json;
 
     check(puzzlefs_image_open(arguments[1], NULL, &other, &error));
-    check(puzzlefs_image_diff(image, other, &json, &error));
-    puts(json);
-    puzzlefs_string_free(json);
+    check(puzzlefs_image_diff(image, other, print_change, NULL, &result, &error));
+    show("blobs", result.blobs);
+    show("data", result.bytes_data);
+    show("metadata", result.bytes_metadata);
     puzzlefs_image_free(other);
     puzzlefs_image_free(image);
 }

@@ -20,7 +20,7 @@ use puzzlefs::build::{
     convert, delta,
 };
 use puzzlefs::config::{Clear, ConfigChange, Configured, configure};
-use puzzlefs::diff::diff;
+use puzzlefs::diff::{Added, Change, added, changes};
 use puzzlefs::export::export;
 use puzzlefs::extract::{ExtractOptions, extract};
 use puzzlefs::fsck::{FsckOptions, fsck, parse_target};
@@ -406,7 +406,23 @@ fn run_inspect(arguments: &mut Arguments) -> Result<()> {
 fn run_diff(arguments: &mut Arguments) -> Result<()> {
     let (image, others) = arguments.open(2)?;
     let other = Image::open(&reference(&others[0])?, &OpenOptions::default())?;
-    println!("{}", diff(&image, &other)?.to_json());
+    changes(&image, &other, |path, change| {
+        let (kind, aspects) = match change {
+            Change::Added => ("added", Vec::new()),
+            Change::Removed => ("removed", Vec::new()),
+            Change::Changed(aspects) => ("changed", aspects),
+        };
+        print(kind.as_bytes());
+        for aspect in aspects {
+            print!(" {}", aspect.as_str());
+        }
+        print(b" ");
+        print(path.as_os_str().as_bytes());
+        println!();
+        Ok::<_, Error>(())
+    })?;
+    let Added { blobs, bytes_data, bytes_metadata } = added(&image, &other)?;
+    show(&[("blobs", &blobs), ("data", &bytes_data), ("metadata", &bytes_metadata)]);
     Ok(())
 }
 

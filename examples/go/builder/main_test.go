@@ -91,7 +91,10 @@ USER daemon
 		t.Errorf("it printed %s, and made %s", digest, image.Digest())
 	}
 	kinds := make(map[string]puzzlefs.ChangeKind)
-	for _, change := range must(base.Diff(image)).Changes {
+	for change, err := range base.Diff(image) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		kinds[change.Path] = change.Kind
 	}
 	want := map[string]puzzlefs.ChangeKind{

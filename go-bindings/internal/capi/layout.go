@@ -77,14 +77,6 @@ func GC(layout string, options *GCOptions) ([]byte, error) {
 	return document(status, json, failure)
 }
 
-// ImageDiff is puzzlefs_image_diff.
-func ImageDiff(image, other *Image) ([]byte, error) {
-	var json *C.char
-	var failure *C.puzzlefs_error
-	status := C.puzzlefs_image_diff(image.c(), other.c(), &json, &failure)
-	return document(status, json, failure)
-}
-
 // document is the result of a call that returned status and gave a document.
 func document(status C.puzzlefs_status, json *C.char, failure *C.puzzlefs_error) ([]byte, error) {
 	if err := result(status, failure); err != nil {

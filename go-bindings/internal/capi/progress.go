@@ -5,6 +5,7 @@ package capi
 // // The functions exported below, as cgo declares them.
 // int puzzlefsGoProgress(puzzlefs_progress *progress, void *data);
 // void puzzlefsGoLost(puzzlefs_lost *lost, void *data);
+// int puzzlefsGoChange(puzzlefs_change *change, void *data);
 import "C"
 
 import (
@@ -38,12 +39,14 @@ type ProgressFunc func(Progress) bool
 var (
 	progressFn = C.puzzlefs_progress_fn(C.puzzlefsGoProgress)
 	lostFn     = C.puzzlefs_lost_fn(C.puzzlefsGoLost)
+	changeFn   = C.puzzlefs_change_fn(C.puzzlefsGoChange)
 )
 
-// callbacks is what the data of some options leads to.
+// callbacks is what the data of C's functions leads to.
 type callbacks struct {
 	progress ProgressFunc
 	lost     func(Lost)
+	change   ChangeFunc
 }
 
 // data is the C pointer that leads to callbacks; see [cgo.Handle].
@@ -60,15 +63,11 @@ func callbacksOf(data unsafe.Pointer) callbacks {
 
 //export puzzlefsGoProgress
 func puzzlefsGoProgress(progress *C.puzzlefs_progress, data unsafe.Pointer) C.int {
-	goOn := callbacksOf(data).progress(Progress{
+	return answer(callbacksOf(data).progress(Progress{
 		Stage: uint32(progress.stage),
 		Done:  uint64(progress.done),
 		Total: uint64(progress.total),
-	})
-	if goOn {
-		return 0
-	}
-	return 1
+	}))
 }
 
 //export puzzlefsGoLost
@@ -78,4 +77,22 @@ func puzzlefsGoLost(lost *C.puzzlefs_lost, data unsafe.Pointer) {
 		First: C.GoString(lost.first),
 		Count: uint64(lost.count),
 	})
+}
+
+//export puzzlefsGoChange
+func puzzlefsGoChange(change *C.puzzlefs_change, data unsafe.Pointer) C.int {
+	path := unsafe.Slice((*byte)(unsafe.Pointer(change.path)), change.path_length)
+	return answer(callbacksOf(data).change(Change{
+		Path:    string(path),
+		Aspects: uint64(change.aspects),
+		Kind:    uint32(change.kind),
+	}))
+}
+
+// answer says whether to go on, as C has it.
+func answer(goOn bool) C.int {
+	if goOn {
+		return 0
+	}
+	return 1
 }

@@ -351,6 +351,11 @@ pub struct Diff {
     #[arg(long, value_parser = Platform::parse)]
     pub platform: Option<Platform>,
     /// As JSON.
+    ///
+    /// An object with `changes`, a list of objects with a `path`, a `change` (added, removed,
+    /// changed) and, if it is changed, a list `how`; and with `added`, an object with the number of
+    /// data `blobs` and the bytes of `data`, of `metadata`, and of both (`bytes`). A path that is not UTF-8 is
+    /// escaped, and stands as it is, in hexadecimal, in `path_hex`.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,11 +1,13 @@
 //! The commands that look at images: inspect, ls, cat, fsck, diff.
 
 use std::ffi::OsStr;
+use std::fmt::{self, Display, Formatter};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
-use puzzlefs::diff::Change;
+use puzzlefs::diff::{Added, Change};
 use puzzlefs::fsck::FsckOptions;
 use puzzlefs::graph::Graph;
 use puzzlefs::image::OpenOptions;
@@ -13,6 +15,7 @@ use puzzlefs::layout::{Layout, time_of};
 use puzzlefs::progress::Monitor;
 use puzzlefs::tree::{Ino, Kind};
 use puzzlefs::{Error, ErrorKind, diff, fsck, image, inspect};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Value, json};
 
 use crate::args::{Cat, Diff, Fsck, Image, Inspect, Ls};
@@ -283,42 +286,132 @@ pub fn fsck(args: Fsck) -> Result<ExitCode, Failure> {
 pub fn diff(args: Diff) -> Result<ExitCode, Failure> {
     let options = OpenOptions { platform: args.platform, verify: false };
     let open = |reference| image::Image::open(reference, &options);
-    let found = diff::diff(&open(&args.a)?, &open(&args.b)?)?;
-    if args.json {
-        print_json(&found.to_json())?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let (old, new) = (open(&args.a)?, open(&args.b)?);
+    let added = diff::added(&old, &new)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    for (path, change) in &found.changes {
-        let path = escape(path.as_os_str().as_bytes());
-        match change {
-            Change::Added => writeln!(out, "+ {path}")?,
-            Change::Removed => writeln!(out, "- {path}")?,
-            Change::Changed(aspects) => {
-                let aspects: Vec<_> = aspects.iter().map(|aspect| aspect.as_str()).collect();
-                writeln!(out, "~ {path} ({})", aspects.join(", "))?;
-            }
-        }
+    if args.json {
+        diff_document(&old, &new, &added, &mut out).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        diff::changes(&old, &new, |path, change| change_line(&mut out, path, &change))?;
+        let Added { blobs, bytes_data, bytes_metadata } = added;
+        writeln!(
+            out,
+            "adds {bytes_data} bytes in {blobs} data blobs, {bytes_metadata} of metadata"
+        )?;
     }
-    let (data, metadata) = (found.bytes_data, found.bytes_metadata);
-    writeln!(out, "adds {data} bytes in {} data blobs, {metadata} of metadata", found.blobs)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Text on one line, from which the bytes can be told.
-fn escape(bytes: &[u8]) -> String {
-    let mut escaped = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            match letter.is_control() || letter == '\\' {
-                true => escaped.extend(letter.escape_default()),
-                false => escaped.push(letter),
-            }
+fn change_line(out: &mut impl Write, path: &Path, change: &Change) -> io::Result<()> {
+    let path = Escaped(path.as_os_str().as_bytes());
+    match change {
+        Change::Added => writeln!(out, "+ {path}"),
+        Change::Removed => writeln!(out, "- {path}"),
+        Change::Changed(aspects) => {
+            let aspects: Vec<_> = aspects.iter().map(|aspect| aspect.as_str()).collect();
+            writeln!(out, "~ {path} ({})", aspects.join(", "))
         }
-        escaped.push_str(&chunk.invalid().escape_ascii().to_string());
     }
-    escaped
+}
+
+/// Writes the differences as a JSON document, each when it is found.
+fn diff_document(
+    old: &image::Image,
+    new: &image::Image,
+    added: &Added,
+    out: &mut impl Write,
+) -> serde_json::Result<()> {
+    let mut document = serde_json::Serializer::pretty(out);
+    let mut document = document.serialize_map(None)?;
+    document.serialize_entry("changes", &Changes { old, new })?;
+    document.serialize_entry(
+        "added",
+        &json!({
+            "blobs": added.blobs,
+            "data": added.bytes_data,
+            "metadata": added.bytes_metadata,
+            "bytes": added.bytes_data.saturating_add(added.bytes_metadata),
+        }),
+    )?;
+    SerializeMap::end(document)
+}
+
+/// The changes from one image to another.
+struct Changes<'a> {
+    old: &'a image::Image,
+    new: &'a image::Image,
+}
+
+impl Serialize for Changes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        diff::changes(self.old, self.new, |path, change| {
+            list.serialize_element(&ChangeObject { path, change })
+        })?;
+        list.end()
+    }
+}
+
+/// A change as JSON. A path that is not UTF-8 is escaped, and stands as it is, in hexadecimal,
+/// beside that.
+struct ChangeObject<'a> {
+    path: &'a Path,
+    change: Change,
+}
+
+impl Serialize for ChangeObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        if let Some(path) = self.path.to_str() {
+            object.serialize_entry("path", path)?;
+        } else {
+            let bytes = self.path.as_os_str().as_bytes();
+            object.serialize_entry("path", &format_args!("{}", bytes.escape_ascii()))?;
+            object.serialize_entry("path_hex", &format_args!("{}", Hex(bytes)))?;
+        }
+        let (kind, aspects) = match &self.change {
+            Change::Added => ("added", None),
+            Change::Removed => ("removed", None),
+            Change::Changed(aspects) => ("changed", Some(aspects)),
+        };
+        object.serialize_entry("change", kind)?;
+        if let Some(aspects) = aspects {
+            let words: Vec<_> = aspects.iter().map(|aspect| aspect.as_str()).collect();
+            object.serialize_entry("how", &words)?;
+        }
+        object.end()
+    }
+}
+
+// Paths, which may be of any length: they are written as they are read
+
+/// Bytes in hexadecimal.
+struct Hex<'a>(&'a [u8]);
+
+impl Display for Hex<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Text on one line, from which the bytes can be told.
+struct Escaped<'a>(&'a [u8]);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let is_special = |letter: char| letter.is_control() || letter == '\\';
+        for chunk in self.0.utf8_chunks() {
+            for part in chunk.valid().split_inclusive(is_special) {
+                let plain = part.trim_end_matches(is_special);
+                f.write_str(plain)?;
+                write!(f, "{}", part[plain.len()..].escape_default())?;
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -332,7 +425,7 @@ mod tests {
             (b"/\xff\xfe", "/\\xff\\xfe"),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(super::escape(bytes), expected);
+            assert_eq!(super::Escaped(bytes).to_string(), expected);
         }
     }
 }

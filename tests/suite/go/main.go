@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -419,26 +420,20 @@ func diff() {
 	defer image.Close()
 	other := must(puzzlefs.Open(arguments[1], nil))
 	defer other.Close()
-	found := must(image.Diff(other))
-	type change struct {
-		Path string              `json:"path"`
-		Kind puzzlefs.ChangeKind `json:"change"`
-		How  []puzzlefs.Aspect   `json:"how,omitempty"`
+	out := bufio.NewWriter(os.Stdout)
+	for change, err := range image.Diff(other) {
+		check(err)
+		fmt.Fprint(out, change.Kind)
+		for _, aspect := range change.How {
+			fmt.Fprint(out, " ", aspect)
+		}
+		fmt.Fprintln(out, "", change.Path)
 	}
-	changes := []change{}
-	for _, c := range found.Changes {
-		changes = append(changes, change{c.Path, c.Kind, c.How})
-	}
-	type added struct {
-		Blobs    int64 `json:"blobs"`
-		Data     int64 `json:"data"`
-		Metadata int64 `json:"metadata"`
-		Bytes    int64 `json:"bytes"`
-	}
-	showJSON(struct {
-		Changes []change `json:"changes"`
-		Added   added    `json:"added"`
-	}{changes, added{found.Blobs, found.BytesData, found.BytesMetadata, found.BytesData + found.BytesMetadata}})
+	check(out.Flush())
+	size := must(image.DiffSize(other))
+	show("blobs", size.Blobs)
+	show("data", size.BytesData)
+	show("metadata", size.BytesMetadata)
 }
 
 func checkDigest() {
