@@ -222,6 +222,8 @@ fn store_f_in(image: &mut Image, blob: Blob) {
 fn metadata_of_many_parts() {
     /// More levels than a line of paths may have bytes.
     const LEVELS: u64 = 5_000;
+    /// Their paths have 120 MB in all.
+    const LONG_LEVELS: u64 = 700;
     check(&[
         (
             "a hundred and twenty thousand layers, and directories that are in the last",
@@ -240,6 +242,20 @@ fn metadata_of_many_parts() {
                     let level = |level| dir(10 + level, &[("d", 11 + level), ("e", R)]);
                     image.metadatas[0].extend((0..LEVELS).map(level));
                     image.metadatas[0].push(dir(10 + LEVELS, &[]));
+                })
+            },
+            &[],
+            "",
+        ),
+        (
+            "directories in each other, whose names are as long as they may be",
+            |out| {
+                write(out, |image| {
+                    let name = "d".repeat(255);
+                    image.inode(D).entries().push((b"x".into(), 10));
+                    let level = |level| dir(10 + level, &[(&name, 11 + level), ("e", R)]);
+                    image.metadatas[0].extend((0..LONG_LEVELS).map(level));
+                    image.metadatas[0].push(dir(10 + LONG_LEVELS, &[]));
                 })
             },
             &[],

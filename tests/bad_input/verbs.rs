@@ -35,6 +35,7 @@ pub enum Verb {
     Delta,
     Canonicalize,
     Diff,
+    DiffJson,
     Convert,
     Tags,
     Gc,
@@ -49,7 +50,7 @@ use Verb::*;
 
 /// Those that read the metadata.
 pub const ALL: &[Verb] =
-    &[Inspect, Ls, Cat, Extract, Export, Fsck, Mount, Delta, Canonicalize, Diff];
+    &[Inspect, Ls, Cat, Extract, Export, Fsck, Mount, Delta, Canonicalize, Diff, DiffJson];
 /// Those that read what is in `f`. A delta may, if it has to compare.
 pub const DATA: &[Verb] = &[Cat, Extract, Export, Fsck, Mount, Canonicalize];
 /// Those that read what is in all files.
@@ -73,6 +74,7 @@ const WORDS: &[(Verb, &str, &str)] = &[
     (Delta, "delta --base out:v1 upper new:v1", "delta --base=out:v1 upper new:v1"),
     (Canonicalize, "canonicalize out:v1 new:v1", "canonicalize out:v1 new:v1"),
     (Diff, "diff out:v1 honest:v1", "diff out:v1 honest:v1"),
+    (DiffJson, "diff --json out:v1 honest:v1", ""),
     (Convert, "convert out:v1 new:v1", "convert out:v1 new:v1"),
     (Tags, "tags out", "tags out"),
     (Gc, "gc --dry-run out", "gc --dry-run out"),
