@@ -1,8 +1,11 @@
 //! Output that nobody takes.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
-use crate::check::{Run, Verdict, each, named, scratch, wrapped};
+use crate::check::{PUZZLEFS, Run, Verdict, each, named, scratch, wrapped};
 use crate::images::sample;
 
 /// What a run is told to do with its output, and what it comes to.
@@ -56,4 +59,24 @@ fn output_that_nobody_takes() {
         verdict(&wrapped(dir, &shell(text), args))
             .map_err(named(&format!("{name}: {}", args.join(" "))))
     });
+}
+
+/// Who looks at something that is too long, or stuck, need not ask twice for it to end.
+#[test]
+fn one_signal_ends_what_only_looks() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    sample().write(&dir.join("out"), "v1");
+    let mut child = Command::new(PUZZLEFS)
+        .args(["cat", "out:v1", "/f"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start a cat");
+    // More than a pipe holds is still to come.
+    let mut output = child.stdout.take().expect("a pipe");
+    output.read_exact(&mut [0]).expect("read a byte");
+    let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(kill.expect("run kill").success());
+    assert_eq!(child.wait().expect("wait").signal(), Some(libc::SIGTERM));
 }

@@ -22,11 +22,15 @@ use args::{Args, Command};
 static ALLOCATOR: puzzlefs::Allocator = puzzlefs::Allocator;
 
 fn main() -> ExitCode {
-    interrupt::catch();
     if mount::is_helper() {
+        interrupt::catch();
         return finish(mount::help(args::MountHelper::parse()));
     }
-    finish(match Args::parse().command {
+    let command = Args::parse().command;
+    if !command.only_looks() {
+        interrupt::catch();
+    }
+    finish(match command {
         Command::Build(args) => build::run_build(*args),
         Command::Delta(args) => build::run_delta(*args),
         Command::Canonicalize(args) => build::run_canonicalize(*args),
@@ -47,6 +51,14 @@ fn main() -> ExitCode {
         Command::Umount(args) => mount::unmount(args),
         Command::EnableFsVerity(args) => mount::enable_fs_verity(args),
     })
+}
+
+impl Command {
+    /// It has nothing to clear away: a signal ends it at once.
+    fn only_looks(&self) -> bool {
+        use Command::{Cat, Diff, Inspect, Ls, Tags};
+        matches!(self, Inspect(_) | Ls(_) | Cat(_) | Diff(_) | Tags(_))
+    }
 }
 
 fn finish(result: Result<ExitCode, output::Failure>) -> ExitCode {
