@@ -28,7 +28,7 @@ impl Index {
         if let Some(manifests @ Value::Null) = document.get_mut("manifests") {
             *manifests = json!([]);
         }
-        oci_spec::image::ImageIndex::deserialize(&document).map_err(|e| invalid_json(e, path))?;
+        check(&mut document).map_err(|e| invalid_json(e, path))?;
         match document["schemaVersion"].as_u64() {
             Some(2) => Ok(Index { document }),
             _ => Err(Error::new(
@@ -89,6 +89,21 @@ impl Index {
         manifests.retain(|value| !is_named(value, name));
         manifests.len() < before
     }
+}
+
+/// Checks that the document is an index. Its descriptors are looked at one by one: all of them would
+/// take more memory than the document does.
+fn check(document: &mut Value) -> serde_json::Result<()> {
+    let mut list = Value::Null;
+    if let Some(manifests @ Value::Array(_)) = document.get_mut("manifests") {
+        list = std::mem::replace(manifests, json!([]));
+    }
+    oci_spec::image::ImageIndex::deserialize(&*document)?;
+    for descriptor in list.as_array().into_iter().flatten() {
+        oci_spec::image::Descriptor::deserialize(descriptor)?;
+    }
+    document["manifests"] = list;
+    Ok(())
 }
 
 fn is_named(descriptor: &Value, name: &Name) -> bool {
