@@ -3,6 +3,7 @@ package puzzlefs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
@@ -48,19 +49,25 @@ type Finding struct {
 	// Message says what is wrong, in one line.
 	Message string
 	// Tags are those of the images that it hurts; an image without a tag is named by its digest.
+	// Findings that hurt the same images share one slice: what it holds is not to be changed.
 	Tags []string
 }
 
+// String is one line, which names at most 100 tags and says how many more there are.
 func (f Finding) String() string {
+	const shown = 100
 	text := fmt.Sprintf("%s: %s", f.Severity, f.Message)
-	hurts := "hurts"
+	if len(f.Tags) == 0 {
+		return text
+	}
+	hurts, more := "hurts", ""
 	if f.Severity == SeverityRepaired {
 		hurts = "hurt"
 	}
-	if len(f.Tags) != 0 {
-		text += fmt.Sprintf(" (%s: %s)", hurts, strings.Join(f.Tags, ", "))
+	if len(f.Tags) > shown {
+		more = fmt.Sprintf(" and %d more", len(f.Tags)-shown)
 	}
-	return text
+	return fmt.Sprintf("%s (%s: %s%s)", text, hurts, strings.Join(f.Tags[:min(shown, len(f.Tags))], ", "), more)
 }
 
 // Severity is how bad a finding is.
@@ -95,7 +102,9 @@ func (s Severity) String() string {
 //
 // What is wrong is in the report, also what could not be repaired. An error says that the check
 // could not be made: there is no layout, its index cannot be read, there is no such image, or ctx
-// ended; what is repaired by then stays so.
+// ended; what is repaired by then stays so. Or so many blobs are broken, to which so many images
+// refer in so many ways, that the lists of what each hurts would be 16 million long: an image can be
+// checked by its name then.
 func Fsck(ctx context.Context, target string, options *FsckOptions) (*FsckReport, error) {
 	if options == nil {
 		options = &FsckOptions{}
@@ -121,12 +130,21 @@ func newFsckReport(from *capi.FsckReport) (*FsckReport, error) {
 		Bytes:        int64(summary.Bytes),
 		Unreferenced: int64(summary.Unreferenced),
 	}
+	if summary.Findings != 0 {
+		report.Findings = make([]Finding, 0, summary.Findings)
+	}
+	lists := map[capi.TagList][]string{}
 	for index := range summary.Findings {
 		found, err := capi.FsckReportFinding(from, index)
 		if err != nil {
 			return nil, err
 		}
-		finding := Finding{Severity: Severity(found.Severity), Message: found.Message, Tags: found.Tags}
+		tags, known := lists[found.Tags]
+		if !known {
+			tags = slices.Clip(found.Tags.Strings())
+			lists[found.Tags] = tags
+		}
+		finding := Finding{Severity: Severity(found.Severity), Message: found.Message, Tags: tags}
 		report.Findings = append(report.Findings, finding)
 	}
 	return report, nil

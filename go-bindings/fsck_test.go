@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +72,19 @@ func TestFsck(t *testing.T) {
 		t.Errorf("it says %q", text)
 	}
 	compare(layout, true)
+}
+
+func TestFindingNamesSomeTags(t *testing.T) {
+	var tags []string
+	for number := range 102 {
+		tags = append(tags, fmt.Sprint("t", number))
+	}
+	for count, end := range map[int]string{0: "bad", 1: "bad (hurts: t0)", 100: ", t99)", 102: ", t99 and 2 more)"} {
+		finding := puzzlefs.Finding{Severity: puzzlefs.SeverityError, Message: "bad", Tags: tags[:count]}
+		if text := finding.String(); !strings.HasSuffix(text, end) {
+			t.Errorf("%d: it says %q", count, text)
+		}
+	}
 }
 
 // printedReport is what `puzzlefs fsck` says of target.

@@ -37,7 +37,9 @@ type TagEntry struct {
 	Size int64 `json:"size"`
 	// Kind is what the entry refers to.
 	Kind EntryKind `json:"kind"`
-	// Bytes is the size of all blobs that the entry needs; 0 if it cannot be read.
+	// Bytes is the size of all blobs that the entry needs; 0 if it cannot be read, or if counting
+	// would take long: when what the entries before it share has been counted again and again, 67
+	// million blobs in all.
 	Bytes int64 `json:"bytes"`
 }
 

@@ -1280,7 +1280,8 @@ typedef struct puzzlefs_finding {
   const char *message;
   /**
    * The tags of the images that it hurts, with NULL behind the last; an image without a tag is
-   * named by its digest. All of it belongs to the report and goes with it.
+   * named by its digest. All of it belongs to the report and goes with it. Findings that hurt
+   * the same images may have the same list, which may be long.
    */
   const char *const *tags;
   /**
@@ -1958,7 +1959,9 @@ puzzlefs_status puzzlefs_image_extract(const struct puzzlefs_image *image,
  * Returns `PUZZLEFS_OK` if the check could be made, whatever it found: what could not be repaired
  * is an error in the report. Else among others `PUZZLEFS_ERR_NOT_FOUND` without a layout or the
  * tag, `PUZZLEFS_ERR_CORRUPT` for an index that cannot be read, `PUZZLEFS_ERR_CANCELLED`; what is
- * repaired by then stays so.
+ * repaired by then stays so. `PUZZLEFS_ERR_UNSUPPORTED` if so many blobs are broken, to which so
+ * many images refer in so many ways, that the lists of what each hurts would be 16 million long:
+ * an image can be checked by its name then.
  *
  * Threads: any, during a build into the same layout too.
  *
@@ -2364,8 +2367,9 @@ puzzlefs_status puzzlefs_untag(const char *image, struct puzzlefs_error **error)
  * - `json`: a JSON document, as `puzzlefs tags --json` prints it: UTF-8, without a line feed in
  *   it. It is a list of objects with `tag` (or `null`), `digest`, `media_type`, `size` of what
  *   the entry refers to, `kind` (`puzzlefs`, `image`, `index`, `other`, `unreadable`), and
- *   `bytes` of all blobs (or `null`). A string that the caller frees with
- *   `puzzlefs_string_free`; NULL when it fails.
+ *   `bytes` of all blobs (or `null` if it cannot be read, or if counting would take long: when
+ *   what the entries before it share has been counted again and again, 67 million blobs in all).
+ *   A string that the caller frees with `puzzlefs_string_free`; NULL when it fails.
  * - `error`: see `puzzlefs_error`.
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout,

@@ -159,7 +159,7 @@ pub fn configure(
 fn put(staging: &mut Staging, bytes: &[u8], media_type: &str) -> Result<Descriptor> {
     let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
     staging.put(digest, size, &[bytes])?;
-    Ok(Descriptor { media_type: media_type.to_owned(), digest, size })
+    Ok(Descriptor { media_type: media_type.to_owned().into(), digest, size })
 }
 
 /// The entry of the index that the new one is made of. That of an index of several images cannot

@@ -49,11 +49,23 @@ pub struct Error {
 /// what is wrong with an image is told in words of the image.
 pub(crate) struct OneLine<'a>(pub &'a str);
 
+impl OneLine<'_> {
+    /// How many bytes of a text are shown at most.
+    pub const LONGEST: usize = 8 * 1024;
+
+    /// The text as one line, which it mostly is.
+    pub fn of(text: String) -> String {
+        match text.len() < Self::LONGEST && !text.contains(char::is_control) {
+            true => text,
+            false => OneLine(&text).to_string(),
+        }
+    }
+}
+
 impl Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 8 * 1024;
         for (at, character) in self.0.char_indices() {
-            if at >= LONGEST {
+            if at >= Self::LONGEST {
                 return f.write_str("…");
             }
             match character.is_control() {

@@ -1,6 +1,5 @@
 //! What an image is, as a document; and its metadata as text.
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -10,7 +9,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::format::{Blob, Rootfs, file_size};
 use crate::image::Image;
-use crate::layout::{Descriptor, ReferencedBlobs};
+use crate::layout::{DocumentId, Documents, Sums};
 use crate::tree::{Kind, text};
 
 /// Describes an image as a JSON document: manifest, configuration, counts of inodes and bytes,
@@ -96,35 +95,35 @@ fn blobs(image: &Image) -> Value {
     })
 }
 
-/// What the image shares with each other image of the layout.
+/// What the image shares with each other image of the layout; with as many of them as that can be
+/// told of (see [`Sums`]).
 fn shared(image: &Image) -> Result<Value> {
-    let own: HashSet<_> = image.rootfs().blobs.iter().map(|blob| blob.digest).collect();
-    let mut shared = Vec::new();
-    // Each document is read once, however many tags are of it.
-    let mut known = HashMap::new();
-    for (tag, descriptor) in image.layout().index()?.entries() {
-        // An entry that is broken shares nothing; fsck tells more of it.
-        let (Some(tag), Ok(descriptor)) = (tag, descriptor) else { continue };
-        if descriptor.digest == image.manifest().descriptor.digest {
-            continue;
-        }
-        let common = known
-            .entry(ReferencedBlobs::key(&descriptor))
-            .or_insert_with(|| common(image, &own, &descriptor).ok());
-        if let Some((blobs, bytes)) = common {
-            shared.push(json!({ "tag": tag, "blobs": blobs, "bytes": bytes }));
+    let mut documents = Documents::new(image.layout());
+    let others = others(image, &mut documents)?;
+    documents.read(&mut || Ok(()))?;
+    let whole = documents.whole();
+    let mut own = vec![None; documents.digests().len()];
+    for blob in &image.rootfs().blobs {
+        if let Some(known) = documents.blob(&blob.digest) {
+            own[known] = Some(size(image, &blob.digest));
         }
     }
-    Ok(Value::Array(shared))
+    let mut sums = Sums::new(&documents, |claim| own[claim.blob].map_or((0, 0), |size| (1, size)));
+    let others = others.into_iter().filter(|(_, document)| whole[*document]);
+    let shared = others.filter_map(|(tag, document)| {
+        let (blobs, bytes) = sums.of(document)?;
+        Some(json!({ "tag": tag, "blobs": blobs, "bytes": bytes }))
+    });
+    Ok(shared.collect())
 }
 
-/// How many of the image's own blobs that document refers to, and the size of these.
-fn common(image: &Image, own: &HashSet<Digest>, descriptor: &Descriptor) -> Result<(usize, u64)> {
-    let other = ReferencedBlobs::read(image.layout(), descriptor)?;
-    let layers: HashSet<Descriptor> = other.images.into_iter().flatten().collect();
-    let common = layers.iter().filter(|layer| own.contains(&layer.digest));
-    let sizes = common.map(|layer| size(image, &layer.digest));
-    Ok(sizes.fold((0, 0), |(blobs, bytes), size| (blobs + 1, bytes + size)))
+/// Adds the other images of the layout, with their tags.
+fn others(image: &Image, documents: &mut Documents<'_>) -> Result<Vec<(String, DocumentId)>> {
+    let index = image.layout().index()?;
+    // An entry that is broken shares nothing; fsck tells more of it.
+    let entries = index.entries().filter_map(|(tag, descriptor)| Some((tag?, descriptor.ok()?)));
+    let others = entries.filter(|(_, other)| other.digest != image.manifest().descriptor.digest);
+    Ok(others.map(|(tag, other)| (tag.to_owned(), documents.add(&other).document)).collect())
 }
 
 /// Writes the metadata as text, a line an inode (see [`text`]). A file's content is one word

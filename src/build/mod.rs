@@ -405,11 +405,11 @@ fn write(
     staging: &mut Staging,
 ) -> Result<Written> {
     let (mut stored, mut shared) = (0, 0);
-    let mut put = |bytes: &[u8], media_type: &str| -> Result<Descriptor> {
+    let mut put = |bytes: &[u8], media_type: &'static str| -> Result<Descriptor> {
         let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
         let existed = staging.put(digest, size, &[bytes])?.existed;
         *if existed { &mut shared } else { &mut stored } += size;
-        Ok(Descriptor { media_type: media_type.to_owned(), digest, size })
+        Ok(Descriptor { media_type: media_type.into(), digest, size })
     };
     let metadata = format::encode(&step.rootfs)?;
     let rootfs = put(&metadata, media_type::ROOTFS)?;

@@ -227,7 +227,7 @@ impl Used {
         // Metadata may refer to one blob as raw and as compressed; it is one layer all the same.
         if self.verity.insert(digest, verity).is_none() {
             let media_type = if compressed { media_type::DATA_ZSTD } else { media_type::DATA };
-            let media_type = media_type.to_owned();
+            let media_type = media_type.into();
             self.data.push(Data { descriptor: Descriptor { media_type, digest, size }, origin });
         }
         (self.blobs.len() - 1) as u32

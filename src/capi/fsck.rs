@@ -1,12 +1,14 @@
 //! Checking layouts.
 
+use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
+use std::sync::Arc;
 
 use super::progress::{puzzlefs_progress_fn, reporter};
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};
 use crate::error::{Error, ErrorKind};
-use crate::fsck::{Finding, FsckOptions, FsckReport, Severity, fsck, parse_target};
+use crate::fsck::{Finding, FsckOptions, FsckReport, Severity, Tags, fsck, parse_target};
 use crate::progress::Monitor;
 
 symbol_version!("LIBPUZZLEFS_0.1":
@@ -40,25 +42,30 @@ unsafe impl utils::Versioned for puzzlefs_fsck_options {
 /// What a check found. It never changes: several threads may read one at once.
 pub struct puzzlefs_fsck_report(());
 
-/// What is behind a `puzzlefs_fsck_report`.
+/// What is behind a `puzzlefs_fsck_report`: what was found, with its texts as C has them.
 pub struct Report {
-    report: FsckReport,
-    texts: Vec<Texts>,
+    summary: puzzlefs_fsck_summary,
+    findings: Vec<Found>,
 }
 
-/// The texts of a finding, as C has them.
-struct Texts {
+struct Found {
+    severity: Severity,
     message: CString,
-    /// Owns what `tag_pointers` points to.
-    _tags: Vec<CString>,
+    tags: Arc<TagList>,
+}
+
+/// Tags as C has them: findings that share a list do so here.
+struct TagList {
     /// The tags, and NULL behind the last.
-    tag_pointers: Vec<*const c_char>,
+    pointers: Vec<*const c_char>,
+    /// Own what these point to.
+    _tags: Vec<Arc<CString>>,
 }
 
 // SAFETY: the pointers are to what it owns, and none of that ever changes.
-unsafe impl Send for Texts {}
+unsafe impl Send for TagList {}
 // SAFETY: as above.
-unsafe impl Sync for Texts {}
+unsafe impl Sync for TagList {}
 
 impl utils::Handle for puzzlefs_fsck_report {
     type Target = Report;
@@ -67,6 +74,7 @@ impl utils::Handle for puzzlefs_fsck_report {
 
 /// What a check found, in numbers. The caller sets `size`, and the library fills in the rest.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct puzzlefs_fsck_summary {
     /// `sizeof(puzzlefs_fsck_summary)`.
     pub size: usize,
@@ -120,7 +128,8 @@ pub struct puzzlefs_finding {
     /// What is wrong, in one line of UTF-8: a string that belongs to the report and goes with it.
     pub message: *const c_char,
     /// The tags of the images that it hurts, with NULL behind the last; an image without a tag is
-    /// named by its digest. All of it belongs to the report and goes with it.
+    /// named by its digest. All of it belongs to the report and goes with it. Findings that hurt
+    /// the same images may have the same list, which may be long.
     pub tags: *const *const c_char,
     /// How many tags these are.
     pub tag_count: usize,
@@ -154,7 +163,9 @@ unsafe impl utils::Versioned for puzzlefs_finding {
 /// Returns `PUZZLEFS_OK` if the check could be made, whatever it found: what could not be repaired
 /// is an error in the report. Else among others `PUZZLEFS_ERR_NOT_FOUND` without a layout or the
 /// tag, `PUZZLEFS_ERR_CORRUPT` for an index that cannot be read, `PUZZLEFS_ERR_CANCELLED`; what is
-/// repaired by then stays so.
+/// repaired by then stays so. `PUZZLEFS_ERR_UNSUPPORTED` if so many blobs are broken, to which so
+/// many images refer in so many ways, that the lists of what each hurts would be 16 million long:
+/// an image can be checked by its name then.
 ///
 /// Threads: any, during a build into the same layout too.
 ///
@@ -221,7 +232,7 @@ pub unsafe extern "C" fn puzzlefs_fsck_report_summary(
     unsafe {
         ret::call(error, || {
             let report = utils::handle(report, "report")?;
-            utils::slot(summary, "summary")?.fill((&report.report).into());
+            utils::slot(summary, "summary")?.fill(report.summary);
             Ok(())
         })
     }
@@ -289,32 +300,49 @@ pub unsafe extern "C" fn puzzlefs_fsck_report_free(report: *mut puzzlefs_fsck_re
 
 impl Report {
     fn new(report: FsckReport) -> Self {
-        let texts = report.findings.iter().map(Texts::new).collect();
-        Report { report, texts }
+        let summary = (&report).into();
+        let mut tags = TagLists::default();
+        let found = |Finding { severity, message, tags: list }| Found {
+            severity,
+            message: utils::c_string(message),
+            tags: tags.get(&list),
+        };
+        Report { summary, findings: report.findings.into_iter().map(found).collect() }
     }
 
     fn finding(&self, index: usize) -> Option<puzzlefs_finding> {
-        let (finding, texts) = (self.report.findings.get(index)?, self.texts.get(index)?);
+        let Found { severity, message, tags } = self.findings.get(index)?;
         Some(puzzlefs_finding {
             size: size_of::<puzzlefs_finding>(),
-            message: texts.message.as_ptr(),
-            tags: texts.tag_pointers.as_ptr(),
-            tag_count: finding.tags.len(),
-            severity: finding.severity.into(),
+            message: message.as_ptr(),
+            tags: tags.pointers.as_ptr(),
+            tag_count: tags.pointers.len() - 1,
+            severity: (*severity).into(),
             reserved: 0,
         })
     }
 }
 
-impl Texts {
-    fn new(finding: &Finding) -> Self {
-        let tags: Vec<_> = finding.tags.iter().map(|tag| utils::c_string(tag.as_bytes())).collect();
-        let pointers = tags.iter().map(|tag| tag.as_ptr()).chain([std::ptr::null()]);
-        Texts {
-            message: utils::c_string(finding.message.as_bytes()),
-            tag_pointers: pointers.collect(),
-            _tags: tags,
-        }
+/// What has been made for C: each tag and each list of them once.
+#[derive(Default)]
+struct TagLists {
+    tags: HashMap<Arc<str>, Arc<CString>>,
+    lists: HashMap<*const Arc<str>, (Tags, Arc<TagList>)>,
+}
+
+impl TagLists {
+    fn get(&mut self, list: &Tags) -> Arc<TagList> {
+        // The list is kept, so that no other comes to lie where it does.
+        let known = self.lists.entry(list.as_ptr()).or_insert_with(|| {
+            let tag = |tag: &Arc<str>| {
+                let new = || Arc::new(utils::c_string(tag.as_bytes()));
+                self.tags.entry(tag.clone()).or_insert_with(new).clone()
+            };
+            let tags: Vec<_> = list.iter().map(tag).collect();
+            let pointers = tags.iter().map(|tag| tag.as_ptr()).chain([std::ptr::null()]);
+            (list.clone(), Arc::new(TagList { pointers: pointers.collect(), _tags: tags }))
+        });
+        known.1.clone()
     }
 }
 

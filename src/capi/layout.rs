@@ -83,8 +83,9 @@ pub unsafe extern "C" fn puzzlefs_untag(
 /// - `json`: a JSON document, as `puzzlefs tags --json` prints it: UTF-8, without a line feed in
 ///   it. It is a list of objects with `tag` (or `null`), `digest`, `media_type`, `size` of what
 ///   the entry refers to, `kind` (`puzzlefs`, `image`, `index`, `other`, `unreadable`), and
-///   `bytes` of all blobs (or `null`). A string that the caller frees with
-///   `puzzlefs_string_free`; NULL when it fails.
+///   `bytes` of all blobs (or `null` if it cannot be read, or if counting would take long: when
+///   what the entries before it share has been counted again and again, 67 million blobs in all).
+///   A string that the caller frees with `puzzlefs_string_free`; NULL when it fails.
 /// - `error`: see `puzzlefs_error`.
 ///
 /// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout,

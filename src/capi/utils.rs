@@ -184,7 +184,7 @@ fn fits(length: usize, name: &str) -> Result<()> {
 }
 
 /// A copy as a C string; a NUL, which few texts have and no path, becomes `\0`.
-pub fn c_string(bytes: &[u8]) -> CString {
+pub fn c_string(bytes: impl Into<Vec<u8>>) -> CString {
     CString::new(bytes).unwrap_or_else(|error| {
         let parts: Vec<_> = error.into_vec().split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
         CString::new(parts.join(&b"\\0"[..])).expect("all NULs are replaced")

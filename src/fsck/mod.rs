@@ -1,20 +1,26 @@
 //! Checking a layout: each digest, each structure, and that nothing is missing; and repairing it.
 
+mod holders;
+mod labels;
 mod repair;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, OneLine, Result};
 use crate::fault;
-use crate::format;
+use crate::format::{self, Rootfs};
 use crate::layout::{
-    Descriptor, ImageConfig, Layout, Manifest, Name, Reference, ReferencedBlobs, media_type,
+    BlobId, Claim, Descriptor, Document, DocumentId, Documents, ImageConfig, Layout, Manifest,
+    Marks, Name, Reference, media_type, too_deep,
 };
 use crate::pack::{FRAME_SIZE, PackReader};
 use crate::progress::{Monitor, Progress, Stage};
+use holders::Holders;
+use labels::Labels;
 use repair::Repair;
 
 /// How bad a finding is.
@@ -46,24 +52,47 @@ pub struct Finding {
     /// What is wrong, in one line.
     pub message: String,
     /// The tags of the images that it hurts; an image without a tag is named by its digest.
-    pub tags: Vec<String>,
+    pub tags: Tags,
 }
+
+/// Tags, in their order. Findings that hurt the same images share one list.
+pub type Tags = Arc<[Arc<str>]>;
 
 impl Finding {
-    fn new(severity: Severity, message: impl Into<String>, tags: Vec<String>) -> Self {
-        Finding { severity, message: OneLine(&message.into()).to_string(), tags }
+    fn new(severity: Severity, message: impl Into<String>, tags: Tags) -> Self {
+        Finding { severity, message: OneLine::of(message.into()), tags }
     }
 }
 
+/// One line, which names at most 100 tags and says how many more there are.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 100;
         write!(f, "{}: {}", self.severity, self.message)?;
+        let (shown, more) = self.tags.split_at(self.tags.len().min(SHOWN));
+        if shown.is_empty() {
+            return Ok(());
+        }
         let hurts = if self.severity == Severity::Repaired { "hurt" } else { "hurts" };
-        match self.tags.as_slice() {
-            [] => Ok(()),
-            tags => write!(f, " ({hurts}: {})", OneLine(&tags.join(", "))),
+        write!(f, " ({hurts}: {}", OneLine(&join(shown)))?;
+        match more.len() {
+            0 => f.write_str(")"),
+            more => write!(f, " and {more} more)"),
         }
     }
+}
+
+/// The tags as a list, which ends somewhere behind where a line does.
+fn join(tags: &[Arc<str>]) -> String {
+    let mut list = String::new();
+    for tag in tags {
+        if list.len() > OneLine::LONGEST {
+            break;
+        }
+        list += if list.is_empty() { "" } else { ", " };
+        list.extend(tag.chars().take(OneLine::LONGEST));
+    }
+    list
 }
 
 /// What a check found.
@@ -106,7 +135,10 @@ pub struct FsckOptions {
 ///
 /// What is wrong with blobs is in the report. Fails if there is no layout, its index cannot be
 /// read, there is no such image, the layout cannot be written that is repaired, or the caller
-/// cancels: what is repaired by then stays so.
+/// cancels: what is repaired by then stays so. Fails too if so many blobs are broken, to which so
+/// many images refer in so many ways, that the lists of what each hurts would be 16 million long.
+///
+/// Takes time and memory by what the layout holds, however many of its documents refer to the same.
 pub fn fsck(
     path: &Path,
     name: Option<&Name>,
@@ -115,23 +147,42 @@ pub fn fsck(
 ) -> Result<FsckReport> {
     let layout = Layout::open(path)?;
     let mut repair = Repair::new(&layout, &options.repair_from)?;
-    let mut check = Check::new(&layout, name, monitor);
-    let images = loop {
-        let images = check.collect()?;
-        check.check_blobs()?;
-        // What is repaired may refer to more.
-        if !repair.run(&mut check)? {
-            break images;
+    let mut check = Check::new(&layout, name, monitor)?;
+    loop {
+        check.read()?;
+        let broken = check.check_blobs()?;
+        let repaired = repair.run(&mut check, broken)?;
+        if repaired.is_empty() {
+            break;
         }
-    };
+        // They may refer to more.
+        check.again(&repaired);
+    }
+    check.holders = Holders::of(&check.documents);
     check.check_images()?;
+    check.report_documents()?;
+    check.report_blobs()?;
     let unreferenced = check.check_unreferenced()?;
-    let (blobs, bytes) = (check.blobs.len() as u64, check.bytes());
-    let mut findings = check.findings;
-    findings.extend(repair.findings);
-    findings.sort_by(|a, b| (a.severity, &a.message).cmp(&(b.severity, &b.message)));
-    findings.dedup();
-    Ok(FsckReport { findings, images, blobs, bytes, unreferenced })
+    repair.report(&mut check)?;
+    Ok(check.into_report(unreferenced))
+}
+
+/// An entry of the index: what it is called, whether that is a tag, and what it refers to.
+type Listed = (String, bool, Result<Descriptor>);
+
+/// The entry that is called `name`, or all of them.
+fn listed(layout: &Layout, name: Option<&Name>) -> Result<Vec<Listed>> {
+    if let Some(name) = name {
+        let (label, descriptor) = named(layout, name)?;
+        return Ok(vec![(label, false, Ok(descriptor))]);
+    }
+    let index = layout.index()?;
+    let entries = index.entries().map(|(tag, descriptor)| match (tag, &descriptor) {
+        (Some(tag), _) => (tag.to_owned(), true, descriptor),
+        (None, Ok(known)) => (known.digest.to_string(), false, descriptor),
+        (None, Err(_)) => ("an image without a tag".to_owned(), false, descriptor),
+    });
+    Ok(entries.collect())
 }
 
 fn named(layout: &Layout, name: &Name) -> Result<(String, Descriptor)> {
@@ -152,39 +203,42 @@ fn named(layout: &Layout, name: &Name) -> Result<(String, Descriptor)> {
     }
 }
 
-/// What a blob is to those that refer to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Role {
-    /// The metadata of a puzzlefs image.
-    Rootfs,
-    /// Anything else; what a data blob is, is said by the metadata.
-    Other,
-}
-
 /// A blob that some image refers to.
 #[derive(Debug, Default)]
-struct Referenced {
-    /// One for each size and type that is claimed; none of what is only mentioned.
-    descriptors: BTreeSet<Descriptor>,
-    roles: BTreeSet<Role>,
-    tags: BTreeSet<String>,
+struct Blob {
+    is_manifest: bool,
+    /// Whether it is the metadata of a puzzlefs image.
+    is_rootfs: bool,
     state: State,
 }
 
 /// What is known of a blob's content.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
-    #[default]
-    Unchecked,
+    /// What the descriptor that came first claims.
+    Unchecked { size: Option<u64> },
     /// The digest is right.
     Sound { size: u64, verity: [u8; 32] },
     /// Why it cannot be relied on.
     Broken(String),
 }
 
-impl Referenced {
+impl Default for State {
+    fn default() -> Self {
+        State::Unchecked { size: None }
+    }
+}
+
+impl Blob {
     fn is_sound(&self) -> bool {
         matches!(self.state, State::Sound { .. })
+    }
+
+    fn size(&self) -> Option<u64> {
+        match self.state {
+            State::Sound { size, .. } => Some(size),
+            _ => None,
+        }
     }
 
     fn verity(&self) -> Option<[u8; 32]> {
@@ -193,10 +247,6 @@ impl Referenced {
             _ => None,
         }
     }
-
-    fn claimed_size(&self) -> u64 {
-        self.descriptors.first().map_or(0, |descriptor| descriptor.size)
-    }
 }
 
 struct Check<'a> {
@@ -204,162 +254,152 @@ struct Check<'a> {
     name: Option<&'a Name>,
     monitor: &'a Monitor<'a>,
     findings: Vec<Finding>,
-    blobs: BTreeMap<Digest, Referenced>,
-    /// Documents that could not be read, and for which tag that is told.
-    unread: Vec<(Digest, String, String)>,
-    /// How many bytes have been read.
+    images: u64,
+    /// Whether an image that is named is one of ours.
+    is_ours: bool,
+    documents: Documents<'a>,
+    /// What the entries claim of the documents that they name.
+    entries: Vec<Claim>,
+    labels: Labels,
+    /// By their numbers.
+    blobs: Vec<Blob>,
+    unchecked: Vec<BlobId>,
+    /// Known once all documents have been read.
+    holders: Holders,
+    /// How many bytes have been read, and how many are to be.
     done: u64,
+    total: u64,
 }
 
 impl<'a> Check<'a> {
-    fn new(layout: &'a Layout, name: Option<&'a Name>, monitor: &'a Monitor<'a>) -> Self {
-        Check {
-            layout,
-            name,
-            monitor,
-            findings: Vec::new(),
-            blobs: BTreeMap::new(),
-            unread: Vec::new(),
-            done: 0,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let size = |blob: &Referenced| match blob.state {
-            State::Sound { size, .. } => size,
-            _ => 0,
-        };
-        self.blobs.values().map(size).sum()
-    }
-
-    fn find<'t>(
-        &mut self,
-        severity: Severity,
-        message: impl Into<String>,
-        tags: impl IntoIterator<Item = &'t String>,
-    ) {
-        let tags = tags.into_iter().cloned().collect();
-        self.findings.push(Finding::new(severity, message, tags));
-    }
-
-    /// Notes all blobs that images refer to; tells how many images there are.
-    fn collect(&mut self) -> Result<u64> {
-        self.findings.clear();
-        self.unread.clear();
-        let Some(name) = self.name else {
-            return self.collect_all();
-        };
-        let (label, descriptor) = named(self.layout, name)?;
-        self.collect_image(&[(label.clone(), descriptor)]);
-        // Whoever names an image expects one of ours.
-        if self.unread.is_empty()
-            && let Err(error) = Manifest::find(self.layout, name, None)
-        {
-            self.find(Severity::Error, error.to_string(), [&label]);
-        }
-        Ok(1)
-    }
-
-    fn collect_all(&mut self) -> Result<u64> {
+    /// Finds the image that is to be checked, or all entries of the index.
+    fn new(layout: &'a Layout, name: Option<&'a Name>, monitor: &'a Monitor<'a>) -> Result<Self> {
+        // Before anything else takes memory, since this takes some.
+        let is_ours = name.is_none_or(|name| Manifest::find(layout, name, None).is_ok());
+        let mut documents = Documents::new(layout);
+        let (mut findings, mut entries, mut named) = (Vec::new(), Vec::new(), Vec::new());
         let mut images = 0;
-        let index = self.layout.index()?;
         let mut seen = HashSet::new();
-        // Each is read once, however many entries refer to it.
-        let mut documents: BTreeMap<_, Vec<(String, Descriptor)>> = BTreeMap::new();
-        for (tag, descriptor) in index.entries() {
+        for (label, is_tag, descriptor) in listed(layout, name)? {
             images += 1;
-            let label = match (tag, &descriptor) {
-                (Some(tag), _) => tag.to_owned(),
-                (None, Ok(descriptor)) => descriptor.digest.to_string(),
-                (None, Err(_)) => "an image without a tag".to_owned(),
-            };
-            if tag.is_some() && !seen.insert(label.clone()) {
+            let label: Arc<str> = label.into();
+            if is_tag && !seen.insert(label.clone()) {
                 let message = format!("index.json has the tag '{label}' twice");
-                self.find(Severity::Warning, message, [&label]);
+                findings.push(Finding::new(Severity::Warning, message, [label.clone()].into()));
             }
             match descriptor {
                 Ok(descriptor) => {
-                    let key = ReferencedBlobs::key(&descriptor);
-                    documents.entry(key).or_default().push((label, descriptor));
+                    let link = documents.add(&descriptor);
+                    entries.push(link.claim);
+                    named.push((label, link.document));
                 }
-                Err(error) => self.find(Severity::Error, error.to_string(), [&label]),
+                Err(error) => {
+                    let tags = [label].into();
+                    findings.push(Finding::new(Severity::Error, error.to_string(), tags));
+                }
             }
         }
-        for entries in documents.values() {
-            self.collect_image(entries);
-        }
-        Ok(images)
+        let labels = Labels::new(&named);
+        let (blobs, unchecked, holders) = Default::default();
+        let (done, total) = (0, 0);
+        Ok(Check {
+            layout,
+            name,
+            monitor,
+            findings,
+            images,
+            is_ours,
+            documents,
+            entries,
+            labels,
+            blobs,
+            unchecked,
+            holders,
+            done,
+            total,
+        })
     }
 
-    /// Notes a manifest or index, to which these entries refer, and all that it refers to.
-    fn collect_image(&mut self, entries: &[(String, Descriptor)]) {
-        let Some((_, descriptor)) = entries.first() else { return };
-        let mut found = ReferencedBlobs::default();
-        let mut unread = Vec::new();
-        let walked = found.walk(self.layout, descriptor, &mut |document, error| {
-            unread.push((document.digest, error.to_string()));
-            Ok(())
-        });
-        walked.expect("it goes on whatever fails");
-        // What is mentioned need not be a blob of this layout.
-        found.mentioned.retain(|digest| !matches!(self.layout.blob_size(digest), Ok(None)));
-        for (label, descriptor) in entries {
-            self.note(label, descriptor, Role::Other);
-            for document in &found.documents {
-                self.note(label, document, Role::Other);
-            }
-            for layers in &found.images {
-                self.note_layers(label, layers);
-            }
-            for digest in &found.mentioned {
-                self.blobs.entry(*digest).or_default().tags.insert(label.clone());
-            }
-            let unread = unread.iter().cloned();
-            self.unread.extend(unread.map(|(digest, error)| (digest, error, label.clone())));
-        }
+    fn find(&mut self, severity: Severity, message: impl Into<String>, tags: &Tags) {
+        self.findings.push(Finding::new(severity, message, tags.clone()));
     }
 
-    fn note_layers(&mut self, label: &String, layers: &[Descriptor]) {
-        let is_puzzlefs =
-            layers.first().is_some_and(|first| first.media_type == media_type::ROOTFS);
-        let mut seen = HashSet::new();
-        for layer in layers {
-            let is_rootfs = layer.media_type == media_type::ROOTFS;
-            let role = if is_rootfs { Role::Rootfs } else { Role::Other };
-            self.note(label, layer, role);
-            if is_puzzlefs && !seen.insert(layer.digest) {
-                let message = format!("a manifest lists the blob {} more than once", layer.digest);
-                self.find(Severity::Warning, message, [label]);
+    /// Notes what is wrong with a blob, or with what is known of it.
+    fn blame(
+        &mut self,
+        blob: BlobId,
+        found: impl IntoIterator<Item = (Severity, String)>,
+    ) -> Result<()> {
+        let mut found = found.into_iter().peekable();
+        if found.peek().is_some() {
+            let tags = self.labels.above(&self.documents, self.holders.get(blob))?;
+            for (severity, message) in found {
+                self.find(severity, message, &tags);
             }
-        }
-    }
-
-    fn note(&mut self, label: &str, descriptor: &Descriptor, role: Role) {
-        let entry = self.blobs.entry(descriptor.digest).or_default();
-        entry.descriptors.insert(descriptor.clone());
-        entry.roles.insert(role);
-        entry.tags.insert(label.to_owned());
-    }
-
-    /// Checks the digest of each blob that has not been checked.
-    fn check_blobs(&mut self) -> Result<()> {
-        let total = self.blobs.values().map(Referenced::claimed_size).fold(0, u64::saturating_add);
-        let unchecked = |blob: &Referenced| matches!(blob.state, State::Unchecked);
-        let pending: Vec<_> = self
-            .blobs
-            .iter()
-            .filter(|(_, blob)| unchecked(blob))
-            .map(|(digest, _)| *digest)
-            .collect();
-        for digest in pending {
-            let state = match self.check_digest(&digest, total) {
-                Ok((size, verity)) => State::Sound { size, verity },
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) => State::Broken(error.to_string()),
-            };
-            self.blobs.get_mut(&digest).expect("it was just looked at").state = state;
         }
         Ok(())
+    }
+
+    fn blob(&self, digest: &Digest) -> Option<&Blob> {
+        self.documents.blob(digest).map(|blob| &self.blobs[blob])
+    }
+
+    /// The blobs that this is true of.
+    fn blobs_that(&self, is_so: impl Fn(&Blob) -> bool) -> Vec<BlobId> {
+        (0..self.blobs.len()).filter(|&blob| is_so(&self.blobs[blob])).collect()
+    }
+
+    /// Reads the documents that have not been read, and notes the blobs that they refer to.
+    fn read(&mut self) -> Result<()> {
+        let alive = self.alive();
+        let read = self.documents.read(&mut || alive())?;
+        let known = self.blobs.len();
+        self.blobs.resize_with(self.documents.digests().len(), Blob::default);
+        self.unchecked.extend(known..self.blobs.len());
+        let documents = read.iter().map(|id| self.documents.get(*id));
+        let claims = documents.clone().flat_map(|document| document.claims());
+        for claim in self.entries.iter().copied().chain(claims) {
+            let blob = &mut self.blobs[claim.blob];
+            blob.is_manifest |= self.documents.media_type(&claim) == media_type::MANIFEST;
+            if let State::Unchecked { size: size @ None } = &mut blob.state {
+                *size = Some(claim.size);
+                self.total = self.total.saturating_add(claim.size);
+            }
+        }
+        for layer in documents.flat_map(|document| &document.layers) {
+            let is_rootfs = self.documents.media_type(layer) == media_type::ROOTFS;
+            self.blobs[layer.blob].is_rootfs |= is_rootfs;
+        }
+        Ok(())
+    }
+
+    /// Has blobs checked again that have changed, and read again what is a document of them.
+    fn again(&mut self, blobs: &HashSet<BlobId>) {
+        for &blob in blobs {
+            self.blobs[blob].state = State::Unchecked { size: Some(0) };
+            self.unchecked.push(blob);
+        }
+        self.documents.read_again(blobs);
+    }
+
+    /// Checks the digest of each blob that has not been checked; tells which are broken.
+    fn check_blobs(&mut self) -> Result<Vec<BlobId>> {
+        let mut broken = Vec::new();
+        for blob in std::mem::take(&mut self.unchecked) {
+            let digest = *self.documents.digest(blob);
+            self.blobs[blob].state = match self.check_digest(&digest, self.total) {
+                Ok((size, verity)) => State::Sound { size, verity },
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    broken.push(blob);
+                    let mut why = error.to_string();
+                    // There may be very many.
+                    why.shrink_to_fit();
+                    State::Broken(why)
+                }
+            };
+        }
+        Ok(broken)
     }
 
     /// Reads a whole blob and compares its digest; tells its size and fs-verity digest.
@@ -377,40 +417,102 @@ impl<'a> Check<'a> {
         Ok((size, verity))
     }
 
-    /// Tells of blobs that are not what their digest or their size says, and of documents that
-    /// are not valid.
-    fn report_blobs(&mut self) {
-        for (digest, blob) in &self.blobs {
-            let mut find = |severity, message| {
-                let tags = blob.tags.iter().cloned().collect();
-                self.findings.push(Finding::new(severity, message, tags));
-            };
-            let size = match &blob.state {
-                State::Sound { size, .. } => *size,
-                State::Broken(why) => {
-                    find(Severity::Error, why.clone());
-                    continue;
-                }
-                State::Unchecked => unreachable!("all are checked by now"),
-            };
-            for wrong in blob.descriptors.iter().filter(|descriptor| descriptor.size != size) {
-                // The reference gives data blobs the size before compression.
-                let is_data =
-                    [media_type::DATA, media_type::DATA_ZSTD].contains(&wrong.media_type.as_str());
-                let severity = if is_data { Severity::Warning } else { Severity::Error };
-                let claimed = wrong.size;
-                let message = format!(
-                    "the blob {digest} has {size} bytes, and its descriptor says {claimed}"
-                );
-                find(severity, message);
+    /// Tells of blobs that are not what their digest or their size says.
+    fn report_blobs(&mut self) -> Result<()> {
+        let broken = self.blobs.iter().filter(|blob| matches!(blob.state, State::Broken(_)));
+        self.findings.reserve_exact(broken.count());
+        for blob in 0..self.blobs.len() {
+            if let State::Broken(why) = &mut self.blobs[blob].state {
+                let why = std::mem::take(why);
+                self.blame(blob, [(Severity::Error, why)])?;
             }
         }
-        for (digest, message, label) in std::mem::take(&mut self.unread) {
+        let documents = self.documents.all().iter().flat_map(|document| document.claims());
+        let claims = self.entries.iter().copied().chain(documents);
+        let is_wrong = |claim: &Claim| {
+            self.blobs[claim.blob].size().is_some_and(|actual| actual != claim.size)
+        };
+        let mut wrong: BTreeMap<BlobId, BTreeSet<(Severity, u64)>> = BTreeMap::new();
+        for claim in claims.filter(is_wrong) {
+            wrong.entry(claim.blob).or_default().insert((self.size_matters(&claim), claim.size));
+        }
+        for (blob, claims) in wrong {
+            let digest = *self.documents.digest(blob);
+            let size = self.blobs[blob].size().unwrap_or_default();
+            let message = |claimed| {
+                format!("the blob {digest} has {size} bytes, and its descriptor says {claimed}")
+            };
+            let found = claims.into_iter().map(|(severity, claimed)| (severity, message(claimed)));
+            self.blame(blob, found)?;
+        }
+        Ok(())
+    }
+
+    /// How bad it is that the size of a blob is not what is claimed: the reference gives data
+    /// blobs the size before compression.
+    fn size_matters(&self, claim: &Claim) -> Severity {
+        match self.documents.media_type(claim) {
+            media_type::DATA | media_type::DATA_ZSTD => Severity::Warning,
+            _ => Severity::Error,
+        }
+    }
+
+    /// Tells of documents that are not valid.
+    fn report_documents(&mut self) -> Result<()> {
+        let mut seen = Marks::default();
+        for id in 0..self.documents.all().len() {
+            let document = self.documents.get(id);
+            let mut found = self.listed_again(document, &mut seen);
             // That a blob is broken has been told.
-            if self.blobs.get(&digest).is_none_or(Referenced::is_sound) {
-                self.find(Severity::Error, message, [&label]);
+            let error = document.error.as_ref().filter(|_| self.blobs[document.blob].is_sound());
+            found.extend(error.map(|error| (Severity::Error, error.to_string())));
+            if !found.is_empty() {
+                let tags = self.labels.above(&self.documents, &[id])?;
+                for (severity, message) in found {
+                    self.find(severity, message, &tags);
+                }
             }
         }
+        let documents = (0..).zip(self.documents.all());
+        let deep: Vec<DocumentId> =
+            documents.filter(|(_, document)| document.is_too_deep()).map(|(id, _)| id).collect();
+        if !deep.is_empty() {
+            let tags = self.labels.above(&self.documents, &deep)?;
+            self.find(Severity::Error, too_deep().to_string(), &tags);
+        }
+        self.report_named()
+    }
+
+    /// Tells of blobs that a puzzlefs manifest lists more than once.
+    fn listed_again(&self, document: &Document, seen: &mut Marks) -> Vec<(Severity, String)> {
+        let is_rootfs = |claim: &Claim| self.documents.media_type(claim) == media_type::ROOTFS;
+        if !document.layers.first().is_some_and(is_rootfs) {
+            return Vec::new();
+        }
+        seen.clear();
+        let again = document.layers.iter().filter(|layer| !seen.mark(layer.blob));
+        let again: BTreeSet<_> = again.map(|layer| layer.blob).collect();
+        let again = again.into_iter().map(|blob| {
+            let digest = self.documents.digest(blob);
+            let message = format!("a manifest lists the blob {digest} more than once");
+            (Severity::Warning, message)
+        });
+        again.collect()
+    }
+
+    /// Whoever names an image expects one of ours.
+    fn report_named(&mut self) -> Result<()> {
+        let is_wrong = |document: &Document| document.error.is_some() || document.is_too_deep();
+        if let Some(name) = self.name
+            && !self.is_ours
+            && !self.documents.all().iter().any(is_wrong)
+            && let Err(error) = Manifest::find(self.layout, name, None)
+        {
+            // The one that was named was the first to be added.
+            let tags = self.labels.above(&self.documents, &[0])?;
+            self.find(Severity::Error, error.to_string(), &tags);
+        }
+        Ok(())
     }
 
     /// Work whose share is not known beforehand calls this, by which it can be cancelled.
@@ -419,138 +521,152 @@ impl<'a> Check<'a> {
         move || monitor.report(Progress { stage: Stage::Check, done, total: done })
     }
 
-    /// Checks the structure of each image whose documents are sound, then of the data blobs.
+    /// Checks the structure of each image whose documents are sound, then of the data blobs. Each
+    /// blob is read once more, however many images have it.
     fn check_images(&mut self) -> Result<()> {
-        self.report_blobs();
         let alive = self.alive();
-        let roots: Vec<_> = self
-            .blobs
-            .values()
-            .filter(|blob| blob.is_sound() && blob.roles.contains(&Role::Rootfs))
-            .filter_map(|blob| Some((blob.descriptors.first()?.clone(), blob.tags.clone())))
-            .collect();
-        let mut data: BTreeMap<(Digest, bool), u64> = BTreeMap::new();
-        for (descriptor, tags) in roots {
-            alive()?;
-            let rootfs = self
-                .layout
-                .open_blob(&descriptor.digest)
-                .and_then(|(_, size)| {
-                    self.layout.read_blob(&Descriptor { size, ..descriptor.clone() }, "rootfs")
-                })
-                .and_then(|bytes| format::decode(&bytes))
-                .map_err(|error| error.context(format_args!("the rootfs {}", descriptor.digest)));
-            match rootfs {
-                Ok(rootfs) => self.check_rootfs(&rootfs, &tags, &mut data),
-                Err(error) => self.find(Severity::Error, error.to_string(), &tags),
-            }
+        let mut images: BTreeMap<Option<BlobId>, Vec<BlobId>> = BTreeMap::new();
+        for rootfs in self.blobs_that(|blob| blob.is_sound() && blob.is_rootfs) {
+            images.insert(Some(rootfs), Vec::new());
         }
-        for ((digest, compressed), needed) in data {
+        for manifest in self.blobs_that(|blob| blob.is_sound() && blob.is_manifest) {
+            let rootfs =
+                self.rootfs_of(manifest).filter(|rootfs| images.contains_key(&Some(*rootfs)));
+            images.entry(rootfs).or_default().push(manifest);
+        }
+        let mut needed = Needed::default();
+        for (blob, manifests) in images {
             alive()?;
-            let tags = match self.blobs.get(&digest) {
-                Some(blob) if blob.is_sound() => blob.tags.clone(),
-                _ => continue,
+            let used = match blob {
+                Some(blob) => self.check_rootfs(blob, &mut needed)?,
+                None => None,
             };
-            for (severity, error) in check_pack(self.layout, &digest, compressed, needed) {
-                self.find(severity, format!("the data blob {digest}: {error}"), &tags);
+            for manifest in manifests {
+                alive()?;
+                self.check_manifest(manifest, used.as_ref(), &mut needed)?;
             }
         }
-        self.check_manifests();
+        self.check_configs(needed.configs)?;
+        for ((digest, compressed), length) in needed.data {
+            alive()?;
+            let Some(blob) = self.documents.blob(&digest).filter(|&b| self.blobs[b].is_sound())
+            else {
+                continue;
+            };
+            let found = check_pack(self.layout, &digest, compressed, length);
+            let told = |(severity, error)| (severity, format!("the data blob {digest}: {error}"));
+            self.blame(blob, found.into_iter().map(told))?;
+        }
         Ok(())
     }
 
-    fn check_rootfs(
-        &mut self,
-        rootfs: &format::Rootfs,
-        tags: &BTreeSet<String>,
-        data: &mut BTreeMap<(Digest, bool), u64>,
-    ) {
+    /// The first layer of a manifest.
+    fn rootfs_of(&self, manifest: BlobId) -> Option<BlobId> {
+        let holders = self.holders.get(manifest).iter();
+        let mut itself = holders
+            .map(|holder| self.documents.get(*holder))
+            .filter(|document| document.blob == manifest);
+        itself.find_map(|document| document.layers.first()).map(|first| first.blob)
+    }
+
+    /// Checks metadata, and notes what it needs; tells the data blobs of it.
+    fn check_rootfs(&mut self, blob: BlobId, needed: &mut Needed) -> Result<Option<Used>> {
+        let digest = *self.documents.digest(blob);
+        let size = self.blobs[blob].size().unwrap_or_default();
+        let descriptor = Descriptor { media_type: media_type::ROOTFS.into(), digest, size };
+        let rootfs = self
+            .layout
+            .read_blob(&descriptor, "rootfs")
+            .and_then(|bytes| format::decode(&bytes))
+            .map_err(|error| error.context(format_args!("the rootfs {digest}")));
+        let rootfs = match rootfs {
+            Ok(rootfs) => rootfs,
+            Err(error) => {
+                self.blame(blob, [(Severity::Error, error.to_string())])?;
+                return Ok(None);
+            }
+        };
         for extent in rootfs.tree.inodes().iter().filter_map(|inode| inode.file()).flatten() {
             let blob = rootfs.blobs[extent.blob as usize];
-            let needed = data.entry((blob.digest, blob.compressed)).or_default();
-            *needed = (*needed).max(extent.offset + extent.length);
+            let length = needed.data.entry((blob.digest, blob.compressed)).or_default();
+            *length = (*length).max(extent.offset + extent.length);
         }
-        for blob in &rootfs.blobs {
-            let actual = self.blobs.get(&blob.digest).and_then(Referenced::verity);
-            match (rootfs.verity.get(&blob.digest), actual) {
-                (None, _) => {
-                    let message =
-                        format!("the metadata has no fs-verity digest of the blob {}", blob.digest);
-                    self.find(Severity::Warning, message, tags);
-                }
-                (Some(listed), Some(actual)) if *listed != actual => {
-                    let message = format!(
-                        "the metadata's fs-verity digest of the blob {} is wrong",
-                        blob.digest
-                    );
-                    self.find(Severity::Warning, message, tags);
-                }
-                _ => {}
+        let found = rootfs.blobs.iter().filter_map(|blob| self.check_verity(&rootfs, &blob.digest));
+        let found: Vec<_> = found.map(|message| (Severity::Warning, message)).collect();
+        self.blame(blob, found)?;
+        Ok(Some(Used::by(&rootfs)))
+    }
+
+    fn check_verity(&self, rootfs: &Rootfs, blob: &Digest) -> Option<String> {
+        let actual = self.blob(blob).and_then(Blob::verity);
+        match (rootfs.verity.get(blob), actual) {
+            (None, _) => Some(format!("the metadata has no fs-verity digest of the blob {blob}")),
+            (Some(listed), Some(actual)) if *listed != actual => {
+                Some(format!("the metadata's fs-verity digest of the blob {blob} is wrong"))
             }
+            _ => None,
         }
     }
 
-    /// Compares what manifests list with what metadata refers to.
-    fn check_manifests(&mut self) {
-        let is_manifest = |claim: &Descriptor| claim.media_type == media_type::MANIFEST;
-        let manifests: Vec<_> = self
-            .blobs
-            .iter()
-            .filter(|(_, blob)| blob.is_sound() && blob.descriptors.iter().any(is_manifest))
-            .map(|(digest, blob)| (*digest, blob.tags.clone()))
-            .collect();
-        for (digest, tags) in manifests {
-            let reference = Name::Digest(digest);
-            let manifest = match Manifest::find(self.layout, &reference, None) {
-                Ok(manifest) => manifest,
-                // An image of another kind; its blobs have been checked.
-                Err(error) if error.kind() == ErrorKind::InvalidInput => continue,
-                Err(error) => {
-                    self.find(Severity::Error, error.to_string(), &tags);
-                    continue;
-                }
-            };
-            for (severity, message) in self.check_manifest(&manifest) {
-                self.find(severity, message, &tags);
+    /// Checks a manifest, and compares what it lists with what the metadata refers to, if that
+    /// could be read.
+    fn check_manifest(
+        &mut self,
+        blob: BlobId,
+        used: Option<&Used>,
+        needed: &mut Needed,
+    ) -> Result<()> {
+        let digest = *self.documents.digest(blob);
+        let size = self.blobs[blob].size().unwrap_or_default();
+        let media_type = media_type::MANIFEST.into();
+        let found = match Manifest::read(self.layout, Descriptor { media_type, digest, size }) {
+            Ok(manifest) => {
+                let found = self.compare(&manifest, used);
+                needed.configs.insert(manifest.config);
+                found
             }
-            if self.blobs.get(&manifest.config.digest).is_some_and(Referenced::is_sound)
-                && let Err(error) = ImageConfig::read(self.layout, &manifest.config)
-            {
-                self.find(Severity::Error, error.to_string(), &tags);
-            }
-        }
-    }
-
-    fn check_manifest(&self, manifest: &Manifest) -> Vec<(Severity, String)> {
-        let mut found = Vec::new();
-        let Some(root) = self.blobs.get(&manifest.rootfs.digest).filter(|blob| blob.is_sound())
-        else {
-            return found;
+            // An image of another kind; its blobs have been checked.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Vec::new(),
+            Err(error) => vec![(Severity::Error, error.to_string())],
         };
-        if let (Some(annotated), Some(actual)) = (&manifest.rootfs_verity, root.verity())
+        self.blame(blob, found)
+    }
+
+    fn compare(&self, manifest: &Manifest, used: Option<&Used>) -> Vec<(Severity, String)> {
+        let mut found = Vec::new();
+        let digest = manifest.descriptor.digest;
+        if let (Some(annotated), Some(actual)) =
+            (&manifest.rootfs_verity, self.blob(&manifest.rootfs.digest).and_then(Blob::verity))
             && *annotated != hex::encode(actual)
         {
             let message = format!(
-                "the manifest {}: the fs-verity digest of the rootfs is not the annotated one",
-                manifest.descriptor.digest
+                "the manifest {digest}: the fs-verity digest of the rootfs is not the annotated one"
             );
             found.push((Severity::Error, message));
         }
-        let bytes = self.layout.read_blob(&manifest.rootfs, "rootfs");
-        let Ok(rootfs) = bytes.and_then(|bytes| format::decode(&bytes)) else { return found };
-        if let Err(error) = manifest.check_references(&rootfs) {
+        let Some(used) = used else { return found };
+        if let Err(error) = manifest.check_references(&used.in_order) {
             found.push((Severity::Error, error.to_string()));
         }
-        let used: HashSet<_> = rootfs.blobs.iter().map(|blob| blob.digest).collect();
-        let unused = manifest.data.iter().filter(|blob| !used.contains(&blob.digest)).count();
+        let unused = manifest.data.iter().filter(|blob| !used.all.contains(&blob.digest)).count();
         if unused > 0 {
-            let message = format!(
-                "the manifest {} lists {unused} data blobs that no file refers to",
-                manifest.descriptor.digest
-            );
+            let message =
+                format!("the manifest {digest} lists {unused} data blobs that no file refers to");
             found.push((Severity::Warning, message));
         }
         found
+    }
+
+    fn check_configs(&mut self, configs: BTreeSet<Descriptor>) -> Result<()> {
+        for config in configs {
+            let Some(blob) = self.documents.blob(&config.digest) else { continue };
+            if self.blobs[blob].is_sound()
+                && let Err(error) = ImageConfig::read(self.layout, &config)
+            {
+                self.blame(blob, [(Severity::Error, error.to_string())])?;
+            }
+        }
+        Ok(())
     }
 
     /// Checks the digests of the blobs that no image refers to; tells how many there are. One image
@@ -560,7 +676,7 @@ impl<'a> Check<'a> {
             return Ok(0);
         }
         let mut digests = self.layout.blobs()?;
-        digests.retain(|digest| !self.blobs.contains_key(digest));
+        digests.retain(|digest| self.documents.blob(digest).is_none());
         for digest in &digests {
             let Err(error) = self.check_digest(digest, self.done) else { continue };
             match error.kind() {
@@ -569,12 +685,46 @@ impl<'a> Check<'a> {
                 _ if matches!(self.layout.blob_size(digest), Ok(None)) => {}
                 _ => {
                     let error = error.advice("nothing that can be read refers to it");
-                    self.find(Severity::Warning, error.to_string(), []);
+                    self.find(Severity::Warning, error.to_string(), &Tags::default());
                 }
             }
         }
         Ok(digests.len() as u64)
     }
+
+    fn into_report(mut self, unreferenced: u64) -> FsckReport {
+        self.findings.sort_by(|a, b| (a.severity, &a.message).cmp(&(b.severity, &b.message)));
+        self.findings.dedup();
+        FsckReport {
+            findings: self.findings,
+            images: self.images,
+            blobs: self.blobs.len() as u64,
+            bytes: self.blobs.iter().filter_map(Blob::size).sum(),
+            unreferenced,
+        }
+    }
+}
+
+/// The data blobs that metadata refers to, each once.
+struct Used {
+    in_order: Vec<Digest>,
+    all: HashSet<Digest>,
+}
+
+impl Used {
+    fn by(rootfs: &Rootfs) -> Self {
+        let mut all = HashSet::new();
+        let digests = rootfs.blobs.iter().map(|blob| blob.digest);
+        Used { in_order: digests.filter(|digest| all.insert(*digest)).collect(), all }
+    }
+}
+
+/// What images need.
+#[derive(Default)]
+struct Needed {
+    configs: BTreeSet<Descriptor>,
+    /// Data blobs, whether they are compressed, and how much of each is needed.
+    data: BTreeMap<(Digest, bool), u64>,
 }
 
 /// Reads all of a data blob: its frames, and whether its chunk index tells the truth.
@@ -655,5 +805,27 @@ pub fn parse_target(text: &Path) -> Result<(std::path::PathBuf, Option<Name>)> {
     match Reference::parse(text) {
         Ok(Reference { layout, name }) => Ok((layout, Some(name))),
         Err(_) => Ok((text.to_owned(), None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_some_tags() {
+        let rows: &[(usize, Severity, &str)] = &[
+            (0, Severity::Error, "error: it is\\n bad"),
+            (1, Severity::Warning, "warning: it is\\n bad (hurts: t0)"),
+            (2, Severity::Repaired, "repaired: it is\\n bad (hurt: t0, t1)"),
+            (100, Severity::Error, ", t98, t99)"),
+            (101, Severity::Error, ", t98, t99 and 1 more)"),
+            (14_000, Severity::Error, ", t98, t99 and 13900 more)"),
+        ];
+        for (count, severity, expected) in rows {
+            let tags = (0..*count).map(|number| format!("t{number}").into()).collect();
+            let text = Finding::new(*severity, "it is\n bad", tags).to_string();
+            assert!(text.ends_with(expected), "{text}");
+        }
     }
 }

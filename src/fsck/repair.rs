@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::{Check, Finding, Severity, State};
+use super::{Check, Severity, State};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
-use crate::layout::{Layout, Staging};
+use crate::layout::{BlobId, Layout, Staging};
 
 /// The repair of a layout.
 pub(super) struct Repair<'a> {
@@ -15,41 +15,47 @@ pub(super) struct Repair<'a> {
     /// Begun with the first blob that is taken: to what is whole, nothing is written.
     staging: Option<Staging>,
     /// The blobs that were looked for, each once.
-    tried: HashSet<Digest>,
-    /// What was repaired.
-    pub findings: Vec<Finding>,
+    tried: HashSet<BlobId>,
+    /// What was repaired, and how.
+    repaired: Vec<(BlobId, String)>,
 }
 
 impl<'a> Repair<'a> {
     pub fn new(layout: &'a Layout, sources: &[PathBuf]) -> Result<Self> {
         let sources = sources.iter().map(|path| Layout::open(path)).collect::<Result<_>>()?;
-        let (tried, findings) = (HashSet::new(), Vec::new());
-        Ok(Repair { layout, sources, staging: None, tried, findings })
+        let (tried, repaired) = Default::default();
+        Ok(Repair { layout, sources, staging: None, tried, repaired })
     }
 
-    /// Replaces the broken blobs of which there is a good copy; tells whether there was any.
-    pub fn run(&mut self, check: &mut Check<'_>) -> Result<bool> {
+    /// Replaces those of the broken blobs of which there is a good copy; tells which these are.
+    pub fn run(&mut self, check: &mut Check<'_>, broken: Vec<BlobId>) -> Result<HashSet<BlobId>> {
         let alive = check.alive();
-        let mut taken = Vec::new();
-        for (digest, blob) in &mut check.blobs {
-            let State::Broken(why) = &mut blob.state else { continue };
+        let mut repaired = HashSet::new();
+        for blob in broken {
+            let digest = check.documents.digest(blob);
+            let State::Broken(why) = &mut check.blobs[blob].state else { continue };
             // A directory cannot be replaced by a file, and is somebody's.
-            if self.layout.blob_path(digest).is_dir() || !self.tried.insert(*digest) {
+            if self.layout.blob_path(digest).is_dir() || !self.tried.insert(blob) {
                 continue;
             }
             if let Some(source) = self.take(digest, why, &alive)? {
                 let message = format!("{why}; a good copy is taken from '{source}'");
-                let tags = blob.tags.iter().cloned().collect();
-                taken.push(Finding { severity: Severity::Repaired, message, tags });
-                blob.state = State::Unchecked;
+                self.repaired.push((blob, message));
+                repaired.insert(blob);
             }
         }
         if let Some(staging) = &mut self.staging {
             staging.commit()?;
         }
-        let any = !taken.is_empty();
-        self.findings.append(&mut taken);
-        Ok(any)
+        Ok(repaired)
+    }
+
+    /// Tells what was repaired.
+    pub fn report(self, check: &mut Check<'_>) -> Result<()> {
+        for (blob, message) in self.repaired {
+            check.blame(blob, [(Severity::Repaired, message)])?;
+        }
+        Ok(())
     }
 
     /// Stages a good copy of a blob, and tells where it is from; adds to `why` where there is none.

@@ -2,7 +2,6 @@
 
 mod svg;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use crate::digest::Digest;
@@ -66,9 +65,7 @@ impl Graph {
                 reader.graph.unreadable += 1;
                 continue;
             };
-            let found = known
-                .entry(descriptor.digest)
-                .or_insert_with(|| reader.read(Manifest::all(layout, &descriptor)));
+            let found = known.entry(descriptor.digest).or_insert_with(|| reader.read(&descriptor));
             reader.name(found, tag);
         }
         Ok(reader.graph)
@@ -77,7 +74,7 @@ impl Graph {
     /// The graph of one image.
     pub fn of_image(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let mut reader = Reader::new(layout);
-        let image = reader.image(&Manifest::find(layout, name, platform)?);
+        let image = reader.add(&Manifest::find(layout, name, platform)?);
         if let Name::Tag(tag) = name {
             reader.graph.images[image].names.push(tag.clone());
         }
@@ -130,27 +127,69 @@ type Found = (usize, Option<Platform>);
 struct Reader<'a> {
     layout: &'a Layout,
     graph: Graph,
-    images: HashMap<Digest, usize>,
+    /// What manifests are: each is read once, however many indexes refer to it.
+    manifests: HashMap<Descriptor, Read>,
     blobs: HashMap<Digest, usize>,
+}
+
+/// What a manifest was read as.
+enum Read {
+    /// An image that is in the graph.
+    Image(usize),
+    /// One that may come to be there.
+    New(Box<Manifest>),
+    Other,
+    Unreadable,
 }
 
 impl<'a> Reader<'a> {
     fn new(layout: &'a Layout) -> Self {
-        let (images, blobs) = Default::default();
-        Reader { layout, graph: Graph::default(), images, blobs }
+        let (manifests, blobs) = Default::default();
+        Reader { layout, graph: Graph::default(), manifests, blobs }
     }
 
-    /// Adds the puzzlefs images that an entry refers to.
-    fn read(&mut self, manifests: Result<Vec<(Option<Platform>, Manifest)>>) -> Vec<Found> {
-        match manifests {
-            Err(_) => self.graph.unreadable += 1,
-            Ok(manifests) if manifests.is_empty() => self.graph.others += 1,
-            Ok(manifests) => {
-                let image = |(platform, manifest)| (self.image(&manifest), platform);
-                return manifests.into_iter().map(image).collect();
-            }
+    /// Adds the puzzlefs images that an entry refers to: all or, if one cannot be read, none.
+    fn read(&mut self, entry: &Descriptor) -> Vec<Found> {
+        let Ok(listed) = Manifest::listed(self.layout, entry) else {
+            self.graph.unreadable += 1;
+            return Vec::new();
+        };
+        if !listed.iter().all(|(_, manifest)| self.is_readable(manifest)) {
+            self.graph.unreadable += 1;
+            return Vec::new();
         }
-        Vec::new()
+        let image =
+            |(platform, manifest): (_, Descriptor)| Some((self.image(&manifest)?, platform));
+        let found: Vec<_> = listed.into_iter().filter_map(image).collect();
+        self.graph.others += usize::from(found.is_empty());
+        found
+    }
+
+    fn is_readable(&mut self, descriptor: &Descriptor) -> bool {
+        let read = self.manifests.entry(descriptor.clone()).or_insert_with(|| {
+            match Manifest::read_ours(self.layout, descriptor) {
+                Ok(Some(manifest)) => Read::New(manifest.into()),
+                Ok(None) => Read::Other,
+                Err(_) => Read::Unreadable,
+            }
+        });
+        !matches!(read, Read::Unreadable)
+    }
+
+    /// The image of a manifest that was read; `None` if it is of another kind.
+    fn image(&mut self, manifest: &Descriptor) -> Option<usize> {
+        match self.manifests.get_mut(manifest)? {
+            Read::Image(known) => Some(*known),
+            read @ Read::New(_) => {
+                let number = self.graph.images.len();
+                let read = std::mem::replace(read, Read::Image(number));
+                if let Read::New(manifest) = read {
+                    self.add(&manifest);
+                }
+                Some(number)
+            }
+            Read::Other | Read::Unreadable => None,
+        }
     }
 
     fn name(&mut self, found: &[Found], tag: Option<&str>) {
@@ -164,13 +203,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn image(&mut self, manifest: &Manifest) -> usize {
+    fn add(&mut self, manifest: &Manifest) -> usize {
         let digest = manifest.descriptor.digest;
         let number = self.graph.images.len();
-        match self.images.entry(digest) {
-            Entry::Occupied(known) => return *known.get(),
-            Entry::Vacant(new) => new.insert(number),
-        };
         let metadata = self.blob(&manifest.rootfs, number);
         let mut seen = HashSet::new();
         let packs = manifest.data.iter().map(|pack| self.blob(pack, number));

@@ -65,7 +65,7 @@ impl Image {
         let rootfs = format::decode(&metadata).map_err(|error| {
             error.context(format_args!("the rootfs {}", manifest.rootfs.digest))
         })?;
-        manifest.check_references(&rootfs)?;
+        manifest.check_references(rootfs.blobs.iter().map(|blob| &blob.digest))?;
         let blobs = Blobs::new(layout.absolute()?, None, rootfs.blobs.clone(), verify);
         let metadata_size = metadata.len() as u64;
         let starts = OnceLock::new();

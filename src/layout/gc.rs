@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{BLOBS, Layout, ReferencedBlobs, staging};
+use super::references::Documents;
+use super::{BLOBS, Layout, staging};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -98,18 +99,13 @@ pub fn gc(path: &Path, options: &GcOptions, monitor: &Monitor<'_>) -> Result<GcR
 
 /// The digests of all blobs that the index refers to, directly or not.
 fn referenced(layout: &Layout, monitor: &Monitor<'_>) -> Result<HashSet<Digest>> {
-    let mut kept = HashSet::new();
-    let mut found = ReferencedBlobs::default();
+    let mut documents = Documents::new(layout);
     for (_, descriptor) in layout.index()?.entries() {
-        let descriptor = descriptor?;
-        found.add(layout, &descriptor)?;
-        kept.insert(descriptor.digest);
-        monitor.count(Stage::Delete, 0)?;
+        documents.add(&descriptor?);
     }
-    let layers = found.images.iter().flatten();
-    kept.extend(layers.chain(&found.documents).map(|descriptor| descriptor.digest));
-    kept.extend(found.mentioned);
-    Ok(kept)
+    documents.read(&mut || monitor.count(Stage::Delete, 0))?;
+    let kept = documents.digests().iter().copied().collect();
+    documents.check().map(|()| kept)
 }
 
 impl GcReport {

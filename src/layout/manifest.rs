@@ -1,11 +1,14 @@
 //! The image manifest (OCI image-spec, manifest.md) of a puzzlefs image.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
-use oci_spec::image::{ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor as OciDescriptor, ImageIndex};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
-use super::{Descriptor, Layout, Name, to_bytes};
+use super::{Descriptor, Layout, Listed, Name, to_bytes};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Media types.
@@ -29,6 +32,13 @@ pub mod media_type {
     /// File data in the Zstandard Seekable Format, or (as the reference implementation has it)
     /// raw where that is smaller.
     pub const DATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
+
+    pub(crate) fn text(media_type: &oci_spec::image::MediaType) -> std::borrow::Cow<'static, str> {
+        let known = [DATA, DATA_ZSTD, ROOTFS, MANIFEST, CONFIG, INDEX];
+        let text = media_type.to_string();
+        let known = known.into_iter().find(|known| *known == text);
+        known.map_or(text.into(), Into::into)
+    }
 }
 
 /// The annotation of the rootfs descriptor with the fs-verity digest of that blob, in hex.
@@ -135,7 +145,13 @@ impl Manifest {
     /// `platform`, or the only one.
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
-        Self::named(layout, name, descriptor, &manifest)
+        Self::named(layout, name, descriptor, manifest)
+    }
+
+    /// Reads the manifest that this descriptor refers to.
+    pub(crate) fn read(layout: &Layout, descriptor: Descriptor) -> Result<Self> {
+        let manifest = read_manifest(layout, &descriptor)?;
+        Self::named(layout, &Name::Digest(descriptor.digest), descriptor, manifest)
     }
 
     /// The manifest of what `name` refers to, which errors tell.
@@ -143,7 +159,7 @@ impl Manifest {
         layout: &Layout,
         name: &Name,
         descriptor: Descriptor,
-        manifest: &ImageManifest,
+        manifest: Document,
     ) -> Result<Self> {
         Self::of(descriptor, manifest).map_err(|error| {
             let shown = layout.path().display();
@@ -151,19 +167,19 @@ impl Manifest {
         })
     }
 
-    /// The puzzlefs images that an entry of an index refers to: itself, or those of an index, each
-    /// once, with the platform that the innermost index says. None if it is of another kind.
+    /// The manifests that an entry of an index refers to: itself, or those of an index, each once,
+    /// with the platform that the innermost index says. None if it is of another kind.
     ///
-    /// Fails if a document is missing or damaged.
-    pub(crate) fn all(
+    /// Fails if an index is missing or damaged.
+    pub(crate) fn listed(
         layout: &Layout,
         descriptor: &Descriptor,
-    ) -> Result<Vec<(Option<Platform>, Self)>> {
+    ) -> Result<Vec<(Option<Platform>, Descriptor)>> {
         let mut found = Vec::new();
         let mut seen = HashSet::from([descriptor.digest]);
         let mut pending = vec![(None, descriptor.clone(), INDEX_DEPTH)];
         while let Some((platform, descriptor, depth)) = pending.pop() {
-            match descriptor.media_type.as_str() {
+            match &*descriptor.media_type {
                 media_type::INDEX | media_type::DOCKER_LIST if depth == 0 => return Err(too_deep()),
                 media_type::INDEX | media_type::DOCKER_LIST => {
                     let index = read_index(layout, &descriptor)?;
@@ -175,36 +191,42 @@ impl Manifest {
                         }
                     }
                 }
-                media_type::MANIFEST => {
-                    let manifest = read_manifest(layout, &descriptor)?;
-                    let first = manifest.layers().first().map(|layer| layer.media_type());
-                    if first.is_some_and(|kind| kind.to_string() == media_type::ROOTFS) {
-                        found.push((platform, Self::of(descriptor, &manifest)?));
-                    }
-                }
+                media_type::MANIFEST => found.push((platform, descriptor)),
                 _ => {}
             }
         }
         Ok(found)
     }
 
-    fn of(descriptor: Descriptor, manifest: &ImageManifest) -> Result<Self> {
+    /// Reads a manifest; `None` if it is of an image of another kind.
+    pub(crate) fn read_ours(layout: &Layout, descriptor: &Descriptor) -> Result<Option<Self>> {
+        let manifest = read_manifest(layout, descriptor)?;
+        match manifest.layers.is_puzzlefs() {
+            true => Self::of(descriptor.clone(), manifest).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn of(descriptor: Descriptor, mut manifest: Document) -> Result<Self> {
         let wrong = |kind, what: String| {
             Error::new(kind, format!("the manifest {} {what}", descriptor.digest))
         };
-        if manifest.schema_version() != 2 {
+        if manifest.schema_version != 2 {
             return Err(wrong(ErrorKind::Unsupported, "is not of schemaVersion 2".to_owned()));
         }
-        let Some((first, rest)) = manifest.layers().split_first() else {
-            return Err(wrong(
-                ErrorKind::InvalidInput,
-                "has no layers: it is no puzzlefs image".to_owned(),
-            ));
+        let layers = &mut manifest.layers;
+        let rootfs = match (layers.all.first(), layers.error.take_if(|_| layers.all.is_empty())) {
+            (Some(first), _) => first,
+            (None, Some(error)) => return Err(error),
+            (None, None) => {
+                return Err(wrong(
+                    ErrorKind::InvalidInput,
+                    "has no layers: it is no puzzlefs image".to_owned(),
+                ));
+            }
         };
-        let rootfs = Descriptor::of(first)?;
         if rootfs.media_type != media_type::ROOTFS {
-            let any = rest.iter().any(|layer| layer.media_type().to_string() == media_type::ROOTFS);
-            return Err(if any {
+            return Err(if layers.all.iter().any(|layer| layer.media_type == media_type::ROOTFS) {
                 wrong(ErrorKind::Corrupt, "has its rootfs layer not first".to_owned())
             } else {
                 let what = format!(
@@ -218,32 +240,35 @@ impl Manifest {
                 }
             });
         }
-        let data = rest.iter().map(Descriptor::of).collect::<Result<Vec<_>>>()?;
+        let verity = manifest.layers.verity.take();
+        let mut data = manifest.layers.all()?;
+        let rootfs = data.remove(0);
         let known = [media_type::DATA, media_type::DATA_ZSTD];
-        if let Some(layer) = data.iter().find(|layer| !known.contains(&layer.media_type.as_str())) {
+        if let Some(layer) = data.iter().find(|layer| !known.contains(&&*layer.media_type)) {
             let what = format!("has a layer of the unknown type '{}'", layer.media_type);
             return Err(wrong(ErrorKind::Unsupported, what));
         }
-        let annotations = manifest.annotations().clone().unwrap_or_default();
-        let verity = first.annotations().as_ref().and_then(|map| map.get(VERITY)).cloned();
         Ok(Manifest {
-            config: Descriptor::of(manifest.config())?,
+            config: manifest.config.0?,
             rootfs,
             rootfs_verity: verity,
             data,
-            annotations: annotations.into_iter().collect(),
+            annotations: manifest.annotations.unwrap_or_default(),
             descriptor,
         })
     }
 
     /// Checks that all blobs that the metadata refers to are listed.
-    pub(crate) fn check_references(&self, rootfs: &crate::format::Rootfs) -> Result<()> {
+    pub(crate) fn check_references<'a>(
+        &self,
+        blobs: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<()> {
         let listed: HashSet<_> = self.data.iter().map(|descriptor| descriptor.digest).collect();
-        match rootfs.blobs.iter().find(|blob| !listed.contains(&blob.digest)) {
+        match blobs.into_iter().find(|blob| !listed.contains(*blob)) {
             None => Ok(()),
             Some(blob) => Err(Error::corrupt(format!(
-                "the manifest {} does not list the data blob {} that files refer to",
-                self.descriptor.digest, blob.digest
+                "the manifest {} does not list the data blob {blob} that files refer to",
+                self.descriptor.digest
             ))),
         }
     }
@@ -255,27 +280,31 @@ fn find_document(
     layout: &Layout,
     name: &Name,
     platform: Option<&Platform>,
-) -> Result<(Descriptor, ImageManifest)> {
+) -> Result<(Descriptor, Document)> {
+    let descriptor = find_entry(layout, name)?;
+    resolve(layout, descriptor, platform, INDEX_DEPTH)
+}
+
+fn find_entry(layout: &Layout, name: &Name) -> Result<Descriptor> {
     let index = layout.index()?;
-    let descriptor = match name {
+    match name {
         Name::Tag(tag) => match index.find(tag) {
-            Some(descriptor) => descriptor?,
-            None => return Err(no_such_tag(layout, tag, index.tags())),
+            Some(descriptor) => descriptor,
+            None => Err(no_such_tag(layout, tag, index.tags())),
         },
         Name::Digest(digest) => {
             let known = index.entries().filter_map(|(_, descriptor)| descriptor.ok());
             let listed = known.into_iter().find(|descriptor| descriptor.digest == *digest);
             match (listed, layout.blob_size(digest)?) {
-                (Some(descriptor), _) => descriptor,
+                (Some(descriptor), _) => Ok(descriptor),
                 (None, Some(size)) => {
-                    let media_type = media_type::MANIFEST.to_owned();
-                    Descriptor { media_type, digest: *digest, size }
+                    let media_type = media_type::MANIFEST.into();
+                    Ok(Descriptor { media_type, digest: *digest, size })
                 }
-                (None, None) => return Err(layout.no_such_digest(digest)),
+                (None, None) => Err(layout.no_such_digest(digest)),
             }
         }
-    };
-    resolve(layout, descriptor, platform, INDEX_DEPTH)
+    }
 }
 
 fn resolve(
@@ -283,8 +312,8 @@ fn resolve(
     descriptor: Descriptor,
     platform: Option<&Platform>,
     depth: usize,
-) -> Result<(Descriptor, ImageManifest)> {
-    if ![media_type::INDEX, media_type::DOCKER_LIST].contains(&descriptor.media_type.as_str()) {
+) -> Result<(Descriptor, Document)> {
+    if ![media_type::INDEX, media_type::DOCKER_LIST].contains(&&*descriptor.media_type) {
         let manifest = read_manifest(layout, &descriptor)?;
         return Ok((descriptor, manifest));
     }
@@ -317,7 +346,7 @@ fn resolve(
     resolve(layout, Descriptor::of(chosen)?, platform, depth - 1)
 }
 
-fn read_manifest(layout: &Layout, descriptor: &Descriptor) -> Result<ImageManifest> {
+fn read_manifest(layout: &Layout, descriptor: &Descriptor) -> Result<Document> {
     parse(&layout.read_document(descriptor, "manifest")?, "manifest", descriptor)
 }
 
@@ -337,15 +366,15 @@ impl SourceManifest {
     /// As [`Manifest::find`], of an image of any kind.
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
-        if manifest.schema_version() != 2 {
+        if manifest.schema_version != 2 {
             let message = format!("the manifest {} is not of schemaVersion 2", descriptor.digest);
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         Ok(SourceManifest {
-            config: Descriptor::of(manifest.config())?,
-            layers: manifest.layers().iter().map(Descriptor::of).collect::<Result<_>>()?,
-            artifact_type: manifest.artifact_type().as_ref().map(ToString::to_string),
-            annotations: manifest.annotations().clone().unwrap_or_default().into_iter().collect(),
+            config: manifest.config.0?,
+            layers: manifest.layers.all()?,
+            artifact_type: manifest.artifact_type,
+            annotations: manifest.annotations.unwrap_or_default(),
         })
     }
 }
@@ -364,20 +393,86 @@ impl BaseManifest {
     /// As [`Manifest::find`].
     pub fn find(layout: &Layout, name: &Name, platform: Option<&Platform>) -> Result<Self> {
         let (descriptor, manifest) = find_document(layout, name, platform)?;
-        let image = match manifest.layers().is_empty() {
-            true => None,
-            false => Some(Manifest::named(layout, name, descriptor, &manifest)?),
-        };
-        Ok(BaseManifest {
-            image,
-            config: Descriptor::of(manifest.config())?,
-            annotations: manifest.annotations().clone().unwrap_or_default().into_iter().collect(),
-            artifact_type: manifest.artifact_type().as_ref().map(ToString::to_string),
-        })
+        if manifest.layers.all.is_empty() && manifest.layers.error.is_none() {
+            return Ok(BaseManifest {
+                image: None,
+                config: manifest.config.0?,
+                annotations: manifest.annotations.unwrap_or_default(),
+                artifact_type: manifest.artifact_type,
+            });
+        }
+        let artifact_type = manifest.artifact_type.clone();
+        let image = Manifest::named(layout, name, descriptor, manifest)?;
+        let (config, annotations) = (image.config.clone(), image.annotations.clone());
+        Ok(BaseManifest { image: Some(image), config, annotations, artifact_type })
     }
 }
 
-pub(super) fn too_deep() -> Error {
+/// A manifest as it is written, without what is of no use here.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: u32,
+    config: Listed,
+    layers: Layers,
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// The layers of a manifest, of which there may be a hundred thousand.
+#[derive(Default)]
+struct Layers {
+    /// All up to one that is of no use here.
+    all: Vec<Descriptor>,
+    error: Option<Error>,
+    /// The first one's fs-verity digest, as annotated.
+    verity: Option<String>,
+}
+
+impl Layers {
+    fn is_puzzlefs(&self) -> bool {
+        self.all.first().is_some_and(|first| first.media_type == media_type::ROOTFS)
+    }
+
+    fn add(&mut self, layer: &OciDescriptor) {
+        if self.all.is_empty() {
+            let annotations = layer.annotations().as_ref();
+            self.verity = annotations.and_then(|annotations| annotations.get(VERITY)).cloned();
+        }
+        match Descriptor::of(layer) {
+            _ if self.error.is_some() => {}
+            Ok(layer) => self.all.push(layer),
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    fn all(self) -> Result<Vec<Descriptor>> {
+        self.error.map_or(Ok(self.all), Err)
+    }
+}
+
+impl<'de> Deserialize<'de> for Layers {
+    fn deserialize<D: Deserializer<'de>>(list: D) -> Result<Self, D::Error> {
+        list.deserialize_seq(Layers::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Layers {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self, A::Error> {
+        while let Some(layer) = list.next_element()? {
+            self.add(&layer);
+        }
+        Ok(self)
+    }
+}
+
+pub(crate) fn too_deep() -> Error {
     Error::corrupt(format!("indexes are nested deeper than {INDEX_DEPTH}"))
 }
 

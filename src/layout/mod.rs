@@ -21,15 +21,16 @@ mod tags;
 pub use config::{ConfigOptions, HistoryEntry, ImageConfig, parse_time, time_of};
 pub use gc::{GcOptions, GcReport, gc};
 pub use index::{Index, TAG};
-pub(crate) use manifest::{BaseManifest, SourceManifest};
+pub(crate) use manifest::{BaseManifest, SourceManifest, too_deep};
 pub use manifest::{
     Manifest, PACK_SIZE, Platform, encode as encode_manifest, host_architecture, media_type,
 };
 pub use reference::{Name, Reference, check_tag};
-pub use references::ReferencedBlobs;
+pub(crate) use references::{BlobId, Claim, Document, DocumentId, Documents, Marks, Sums};
 pub use staging::{StagedBlob, Staging};
 pub use tags::{EntryKind, TagEntry};
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -61,8 +62,8 @@ const CONFIG_VALUES_MAX: usize = 50_000;
 /// What refers to a blob: media type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Descriptor {
-    /// The type of the blob.
-    pub media_type: String,
+    /// The type of the blob. Those that are known here take no memory of their own.
+    pub media_type: Cow<'static, str>,
     /// The SHA-256 of the blob.
     pub digest: Digest,
     /// The length of the blob in bytes.
@@ -76,7 +77,7 @@ impl Descriptor {
             Error::new(ErrorKind::Unsupported, format!("the digest '{text}' is not a SHA-256"))
         })?;
         Ok(Descriptor {
-            media_type: descriptor.media_type().to_string(),
+            media_type: media_type::text(descriptor.media_type()),
             digest,
             size: descriptor.size(),
         })
@@ -88,6 +89,17 @@ impl Descriptor {
             "digest": self.digest.to_string(),
             "size": self.size,
         })
+    }
+}
+
+/// A descriptor as a document lists it; an error if it is valid, but of no use here.
+struct Listed(Result<Descriptor>);
+
+impl<'de> serde::Deserialize<'de> for Listed {
+    fn deserialize<D: serde::Deserializer<'de>>(document: D) -> Result<Self, D::Error> {
+        // What is kept is small: a manifest may have a hundred thousand of them.
+        let descriptor = oci_spec::image::Descriptor::deserialize(document)?;
+        Ok(Listed(Descriptor::of(&descriptor)))
     }
 }
 

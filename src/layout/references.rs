@@ -1,136 +1,531 @@
 //! What the documents of a layout refer to, of whatever kind the images are.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::Hash;
 
-use oci_spec::image::Descriptor as OciDescriptor;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::manifest::{INDEX_DEPTH, media_type, parse, too_deep};
-use super::{DOCUMENT_MAX, Descriptor, Layout};
+use super::{DOCUMENT_MAX, Descriptor, Layout, Listed};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// All that a manifest or index refers to, of whatever kind the images are.
-#[derive(Debug, Clone, Default)]
-pub struct ReferencedBlobs {
-    /// Manifests, indexes and configurations.
-    pub documents: Vec<Descriptor>,
-    /// The layers of each image.
-    pub images: Vec<Vec<Descriptor>>,
-    /// What documents mention that are of a kind unknown here.
-    pub mentioned: Vec<Digest>,
-    read: HashSet<DocumentKey>,
+/// Documents of a layout, and what they refer to. Each is read once, however many refer to it, and
+/// takes memory for each descriptor that it has, but none for what else it holds.
+pub(crate) struct Documents<'a> {
+    layout: &'a Layout,
+    all: Vec<Document>,
+    known: HashMap<Key, DocumentId>,
+    blobs: Numbered<Digest>,
+    media_types: Numbered<Cow<'static, str>>,
+    unread: Vec<DocumentId>,
 }
 
 /// What a document is read as. Many descriptors may refer to one, and differ in other ways.
-pub(crate) type DocumentKey = (Digest, u64, Kind);
+type Key = (BlobId, u64, Kind);
 
-/// A document that is still to be read, and how deep indexes may be nested from there on.
-type Pending = Vec<(Descriptor, usize)>;
+/// The number of a document.
+pub(crate) type DocumentId = usize;
 
-impl ReferencedBlobs {
-    /// Reads what `descriptor` refers to, and what that refers to.
-    pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self> {
-        let mut found = ReferencedBlobs::default();
-        found.add(layout, descriptor).map(|()| found)
-    }
+/// The number of a blob that some document or entry refers to.
+pub(crate) type BlobId = usize;
 
-    /// What the document is read as: descriptors with the same key refer to the same.
-    pub(crate) fn key(descriptor: &Descriptor) -> DocumentKey {
-        (descriptor.digest, descriptor.size, Kind::of(&descriptor.media_type))
-    }
+/// What a descriptor claims.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    pub blob: BlobId,
+    pub size: u64,
+    media_type: usize,
+}
 
-    /// Adds what `descriptor` refers to, and what that refers to.
-    ///
-    /// Fails if a document is missing or damaged, but for the subject of a manifest, which the
-    /// image-spec allows to be missing.
-    pub fn add(&mut self, layout: &Layout, descriptor: &Descriptor) -> Result<()> {
-        self.walk(layout, descriptor, &mut |_, error| Err(error))
-    }
+/// A descriptor of a document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    pub claim: Claim,
+    pub document: DocumentId,
+    /// How many levels deeper the document is: none if it is a subject.
+    levels: usize,
+}
 
-    /// As [`add`](Self::add), but asks `failed` whether to go on where a document fails.
-    pub(crate) fn walk(
-        &mut self,
-        layout: &Layout,
-        descriptor: &Descriptor,
-        failed: &mut dyn FnMut(&Descriptor, Error) -> Result<()>,
-    ) -> Result<()> {
-        let mut pending = vec![(descriptor.clone(), INDEX_DEPTH)];
-        while let Some((descriptor, depth)) = pending.pop() {
-            let added = match depth {
-                0 => Err(too_deep()),
-                _ if !self.read.insert(Self::key(&descriptor)) => Ok(()),
-                _ => self.add_document(layout, &descriptor, depth, &mut pending),
-            };
-            added.or_else(|error| failed(&descriptor, error))?;
+/// A manifest, an index, or what may be one; and what it refers to.
+pub(crate) struct Document {
+    /// The blob that it is.
+    pub blob: BlobId,
+    /// Its bytes, by what is claimed.
+    pub size: u64,
+    kind: Kind,
+    /// The configuration.
+    pub config: Option<Claim>,
+    /// The layers of an image.
+    pub layers: Vec<Claim>,
+    /// The documents that it refers to.
+    pub links: Vec<Link>,
+    /// What it mentions of the blobs that there are, if it is of a kind unknown here.
+    pub mentioned: Vec<BlobId>,
+    /// Why it, or a part of it, could not be read.
+    pub error: Option<Error>,
+    /// The documents that refer to it, and how many levels they are above it.
+    parents: Vec<(DocumentId, usize)>,
+    /// How many levels of documents there are from it on, as far as that matters.
+    levels: usize,
+}
+
+impl Document {
+    fn new((blob, size, kind): Key) -> Self {
+        Document {
+            blob,
+            size,
+            kind,
+            config: None,
+            layers: Vec::new(),
+            links: Vec::new(),
+            mentioned: Vec::new(),
+            error: None,
+            parents: Vec::new(),
+            levels: 1,
         }
-        Ok(())
     }
 
-    fn add_document(
-        &mut self,
-        layout: &Layout,
-        descriptor: &Descriptor,
-        depth: usize,
-        pending: &mut Pending,
-    ) -> Result<()> {
-        let subject = match Kind::of(&descriptor.media_type) {
-            Kind::Index => {
-                let bytes = layout.read_document(descriptor, "index")?;
-                let index: Index = parse(&bytes, "index", descriptor)?;
-                for entry in index.manifests.iter().flatten() {
-                    self.link(Descriptor::of(entry)?, depth - 1, pending);
+    /// Whether documents are nested in it deeper than they may be.
+    pub fn is_too_deep(&self) -> bool {
+        self.levels > INDEX_DEPTH
+    }
+
+    /// All blobs that it is or refers to.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobId> {
+        let claimed = self.claims().map(|claim| claim.blob);
+        std::iter::once(self.blob).chain(claimed).chain(self.mentioned.iter().copied())
+    }
+
+    /// All that its descriptors claim.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> {
+        let links = self.links.iter().map(|link| link.claim);
+        self.config.into_iter().chain(self.layers.iter().copied()).chain(links)
+    }
+
+    /// What it refers to, if that is a document and nothing else.
+    fn only_link(&self) -> Option<Link> {
+        match (&self.config, &self.layers[..], &self.links[..]) {
+            (None, [], [link]) => Some(*link),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Documents<'a> {
+    /// None yet.
+    pub fn new(layout: &'a Layout) -> Self {
+        Documents {
+            layout,
+            all: Vec::new(),
+            known: HashMap::new(),
+            blobs: Numbered::default(),
+            media_types: Numbered::default(),
+            unread: Vec::new(),
+        }
+    }
+
+    /// Adds a document, which is still to be read.
+    pub fn add(&mut self, descriptor: &Descriptor) -> Link {
+        let claim = self.claim(descriptor);
+        let key = (claim.blob, claim.size, Kind::of(&descriptor.media_type));
+        let next = self.all.len();
+        let document = *self.known.entry(key).or_insert(next);
+        if document == next {
+            self.all.push(Document::new(key));
+            self.unread.push(document);
+        }
+        Link { claim, document, levels: 1 }
+    }
+
+    fn claim(&mut self, descriptor: &Descriptor) -> Claim {
+        Claim {
+            blob: self.blobs.number(&descriptor.digest),
+            size: descriptor.size,
+            media_type: self.media_types.number(&descriptor.media_type),
+        }
+    }
+
+    /// Reads the documents that are still to be read, and all that they refer to; tells which these
+    /// were. What cannot be read has an error. Asks `alive` before each whether to go on.
+    ///
+    /// How deep documents are nested is no matter here: there are as many as there are files.
+    pub fn read(&mut self, alive: &mut dyn FnMut() -> Result<()>) -> Result<Vec<DocumentId>> {
+        let mut read = Vec::new();
+        while let Some(&document) = self.unread.last() {
+            alive()?;
+            self.unread.pop();
+            self.read_one(document);
+            read.push(document);
+        }
+        Ok(read)
+    }
+
+    /// Reads those of these blobs that are documents again with the next [`read`](Self::read),
+    /// since they have changed.
+    pub fn read_again(&mut self, blobs: &HashSet<BlobId>) {
+        let documents = 0..self.all.len();
+        self.unread.extend(documents.filter(|&id| blobs.contains(&self.all[id].blob)));
+    }
+
+    fn read_one(&mut self, id: DocumentId) {
+        let Document { blob, size, kind, .. } = self.all[id];
+        let descriptor =
+            Descriptor { media_type: Cow::Borrowed(""), digest: *self.digest(blob), size };
+        let content = load(self.layout, &descriptor, kind);
+        let content = content.unwrap_or_else(|error| error.into());
+        let mut links: Vec<_> = content.links.iter().map(|link| self.add(link)).collect();
+        let mut error = content.error;
+        for optional in content.optional {
+            match self.layout.blob_size(&optional.digest) {
+                Ok(Some(size)) => links.push(self.add_optional(optional, size)),
+                Ok(None) => {}
+                Err(failed) => error = error.or(Some(failed)),
+            }
+        }
+        for link in &links {
+            self.all[link.document].parents.push((id, link.levels));
+        }
+        let below = links.iter().map(|link| self.all[link.document].levels + link.levels).max();
+        let config = content.config.map(|config| self.claim(&config));
+        let layers = content.layers.iter().map(|layer| self.claim(layer)).collect();
+        // What is mentioned need not be a blob of this layout.
+        let is_there = |digest: &&Digest| !matches!(self.layout.blob_size(digest), Ok(None));
+        let mentioned = content.mentioned.iter().filter(is_there);
+        let mentioned = mentioned.map(|digest| self.blobs.number(digest)).collect();
+        let document = &mut self.all[id];
+        *document = Document {
+            config,
+            layers,
+            links,
+            mentioned,
+            error,
+            parents: std::mem::take(&mut document.parents),
+            ..Document::new((blob, size, kind))
+        };
+        self.raise(id, below.unwrap_or(1));
+    }
+
+    fn add_optional(&mut self, optional: Optional, actual: u64) -> Link {
+        let Optional { media_type, digest, size, levels } = optional;
+        let size = size.unwrap_or(actual);
+        Link { levels, ..self.add(&Descriptor { media_type, digest, size }) }
+    }
+
+    /// Notes that there are so many levels from the document on. Each document is raised a few
+    /// times, whatever refers to what: more levels than are too many are of no matter.
+    fn raise(&mut self, document: DocumentId, levels: usize) {
+        let mut pending = vec![(document, levels)];
+        while let Some((document, levels)) = pending.pop() {
+            let document = &mut self.all[document];
+            let levels = levels.min(INDEX_DEPTH + 1);
+            if levels > document.levels {
+                document.levels = levels;
+                let parents = document.parents.iter();
+                pending.extend(parents.map(|(parent, above)| (*parent, levels + above)));
+            }
+        }
+    }
+
+    /// The document of this number.
+    pub fn get(&self, document: DocumentId) -> &Document {
+        &self.all[document]
+    }
+
+    /// All documents, in the order of their numbers.
+    pub fn all(&self) -> &[Document] {
+        &self.all
+    }
+
+    /// The digests of all blobs that the documents are or refer to, in the order of their numbers.
+    pub fn digests(&self) -> &[Digest] {
+        &self.blobs.all
+    }
+
+    /// The digest of this blob.
+    pub fn digest(&self, blob: BlobId) -> &Digest {
+        &self.blobs.all[blob]
+    }
+
+    /// The number of the blob, if one of the documents is it or refers to it.
+    pub fn blob(&self, digest: &Digest) -> Option<BlobId> {
+        self.blobs.numbers.get(digest).copied()
+    }
+
+    /// The media type that a descriptor claims.
+    pub fn media_type(&self, claim: &Claim) -> &str {
+        &self.media_types.all[claim.media_type]
+    }
+
+    /// Fails with what is wrong with the first document that could not be read, or with how deep
+    /// they are nested.
+    pub fn check(self) -> Result<()> {
+        let is_too_deep = self.all.iter().any(Document::is_too_deep);
+        match self.all.into_iter().find_map(|document| document.error) {
+            Some(error) => Err(error),
+            None if is_too_deep => Err(too_deep()),
+            None => Ok(()),
+        }
+    }
+
+    /// Of each document whether it and all that it refers to could be read.
+    pub fn whole(&self) -> Vec<bool> {
+        let mut whole: Vec<_> = self.all.iter().map(|document| !document.is_too_deep()).collect();
+        let failed = (0..self.all.len()).filter(|&id| self.all[id].error.is_some());
+        self.climb(failed, &mut Marks::default(), |document| whole[document] = false);
+        whole
+    }
+
+    /// Visits documents and all that refer to them, directly or not, each once; tells how many
+    /// steps that took.
+    pub fn climb(
+        &self,
+        from: impl IntoIterator<Item = DocumentId>,
+        seen: &mut Marks,
+        mut visit: impl FnMut(DocumentId),
+    ) -> usize {
+        seen.clear();
+        let mut pending: Vec<_> = from.into_iter().collect();
+        let mut steps = 0;
+        while let Some(document) = pending.pop() {
+            steps += 1;
+            if seen.mark(document) {
+                visit(document);
+                pending.extend(self.all[document].parents.iter().map(|(parent, _)| *parent));
+            }
+        }
+        steps
+    }
+}
+
+/// Values and their numbers, in the order in which they came first.
+struct Numbered<T> {
+    all: Vec<T>,
+    numbers: HashMap<T, usize>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Numbered { all: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Numbered<T> {
+    fn number(&mut self, value: &T) -> usize {
+        if let Some(known) = self.numbers.get(value) {
+            return *known;
+        }
+        self.numbers.insert(value.clone(), self.all.len());
+        self.all.push(value.clone());
+        self.all.len() - 1
+    }
+}
+
+/// A set of numbers that is emptied at once, and used again.
+#[derive(Default)]
+pub(crate) struct Marks {
+    /// In which round a number was marked last.
+    rounds: Vec<usize>,
+    round: usize,
+}
+
+impl Marks {
+    /// Unmarks all.
+    pub fn clear(&mut self) {
+        self.round += 1;
+    }
+
+    /// Marks a number; tells whether it was not.
+    pub fn mark(&mut self, number: usize) -> bool {
+        if self.rounds.len() <= number {
+            self.rounds.resize(number + 1, 0);
+        }
+        std::mem::replace(&mut self.rounds[number], self.round) != self.round
+    }
+}
+
+/// How many blobs and bytes there are of what documents refer to, each blob once, as a measure
+/// says of each.
+///
+/// That can take time and space by the number of documents and the number of blobs, where all refer
+/// to the same. It is told of an index of one image at once, since that refers to what the image
+/// does; and not at all when [`STEPS_MAX`](Self::STEPS_MAX) blobs have been looked at in all.
+pub(crate) struct Sums<'d, M> {
+    documents: &'d Documents<'d>,
+    measure: M,
+    known: HashMap<DocumentId, Option<Sum>>,
+    documents_seen: Marks,
+    blobs_seen: Marks,
+    left: usize,
+}
+
+/// A number of blobs, and of their bytes.
+pub(crate) type Sum = (u64, u64);
+
+impl<'d, M: FnMut(&Claim) -> Sum> Sums<'d, M> {
+    /// How many blobs are looked at: the work of less than a second.
+    const STEPS_MAX: usize = 1 << 26;
+
+    /// Sums of what these documents refer to.
+    pub fn new(documents: &'d Documents<'d>, measure: M) -> Self {
+        Sums {
+            documents,
+            measure,
+            known: HashMap::new(),
+            documents_seen: Marks::default(),
+            blobs_seen: Marks::default(),
+            left: Self::STEPS_MAX,
+        }
+    }
+
+    /// The sum of what the document refers to, itself not counted; `None` when there have been too
+    /// many.
+    pub fn of(&mut self, mut document: DocumentId) -> Option<Sum> {
+        let mut sum = (0, 0);
+        while let Some(link) = self.documents.get(document).only_link() {
+            sum = add(sum, self.step(&link.claim)?);
+            document = link.document;
+        }
+        let known = self.known.get(&document).copied();
+        let rest = known.unwrap_or_else(|| self.count(document));
+        self.known.insert(document, rest);
+        Some(add(sum, rest?))
+    }
+
+    fn count(&mut self, document: DocumentId) -> Option<Sum> {
+        self.documents_seen.clear();
+        self.blobs_seen.clear();
+        let mut sum = (0, 0);
+        let mut pending = vec![document];
+        while let Some(document) = pending.pop() {
+            if !self.documents_seen.mark(document) {
+                continue;
+            }
+            let document = self.documents.get(document);
+            for claim in document.claims() {
+                let measured = self.step(&claim)?;
+                if self.blobs_seen.mark(claim.blob) {
+                    sum = add(sum, measured);
                 }
-                index.subject
             }
-            Kind::Manifest => {
-                let bytes = layout.read_document(descriptor, "manifest")?;
-                let manifest: Manifest = parse(&bytes, "manifest", descriptor)?;
-                self.documents.push(Descriptor::of(&manifest.config)?);
-                let layers = manifest.layers.iter().flatten().map(Descriptor::of);
-                self.images.push(layers.collect::<Result<_>>()?);
-                manifest.subject
-            }
-            Kind::Unknown if descriptor.size <= DOCUMENT_MAX => {
-                let bytes = layout.read_document(descriptor, "blob")?;
-                self.mention(layout, Mentioned::read(&bytes), depth, pending)?;
+            pending.extend(document.links.iter().map(|link| link.document));
+        }
+        Some(sum)
+    }
+
+    fn step(&mut self, claim: &Claim) -> Option<Sum> {
+        self.left = self.left.checked_sub(1)?;
+        Some((self.measure)(claim))
+    }
+}
+
+fn add(a: Sum, b: Sum) -> Sum {
+    (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
+}
+
+// Reading one
+
+/// What a document refers to.
+#[derive(Default)]
+struct Content {
+    config: Option<Descriptor>,
+    layers: Vec<Descriptor>,
+    /// Documents.
+    links: Vec<Descriptor>,
+    /// Documents that need not be there.
+    optional: Vec<Optional>,
+    /// All else that is mentioned.
+    mentioned: Vec<Digest>,
+    /// What is wrong with a part of it.
+    error: Option<Error>,
+}
+
+/// A document that need not be there.
+struct Optional {
+    media_type: Cow<'static, str>,
+    digest: Digest,
+    /// What it should be, if that is said.
+    size: Option<u64>,
+    levels: usize,
+}
+
+impl From<Error> for Content {
+    fn from(error: Error) -> Self {
+        Content { error: Some(error), ..Content::default() }
+    }
+}
+
+fn load(layout: &Layout, descriptor: &Descriptor, kind: Kind) -> Result<Content> {
+    match kind {
+        Kind::Index => {
+            let bytes = layout.read_document(descriptor, "index")?;
+            Ok(Content::of_index(parse(&bytes, "index", descriptor)?))
+        }
+        Kind::Manifest => {
+            let bytes = layout.read_document(descriptor, "manifest")?;
+            Ok(Content::of_manifest(parse(&bytes, "manifest", descriptor)?))
+        }
+        Kind::Unknown if descriptor.size <= DOCUMENT_MAX => {
+            let bytes = layout.read_document(descriptor, "blob")?;
+            Ok(Content::of_unknown(&bytes))
+        }
+        // No document has so many bytes: it is data.
+        Kind::Unknown => Ok(Content::default()),
+    }
+}
+
+impl Content {
+    fn of_index(index: Index) -> Self {
+        let mut content = Content::default();
+        content.links = content.take(index.manifests);
+        content.subject(index.subject)
+    }
+
+    fn of_manifest(manifest: Manifest) -> Self {
+        let mut content = Content::default();
+        content.config = content.take(Some(vec![manifest.config])).pop();
+        content.layers = content.take(manifest.layers);
+        content.subject(manifest.subject)
+    }
+
+    fn of_unknown(bytes: &[u8]) -> Self {
+        let Mentioned { digests, documents } = Mentioned::read(bytes);
+        let optional = documents.into_iter();
+        let optional = optional.map(|(media_type, digest)| Optional {
+            media_type: media_type.into(),
+            digest,
+            size: None,
+            levels: 1,
+        });
+        Content { optional: optional.collect(), mentioned: digests, ..Content::default() }
+    }
+
+    /// The descriptors that are understood, and notes the error of the first that is not.
+    fn take(&mut self, listed: Option<Vec<Listed>>) -> Vec<Descriptor> {
+        let understood = |Listed(descriptor)| match descriptor {
+            Ok(descriptor) => Some(descriptor),
+            Err(error) => {
+                self.error.get_or_insert(error);
                 None
             }
-            // No document has so many bytes: it is data.
-            Kind::Unknown => None,
         };
-        if let Some(subject) = subject {
-            let subject = Descriptor::of(&subject)?;
-            if layout.blob_size(&subject.digest)?.is_some() {
-                self.link(subject, depth, pending);
-            }
-        }
-        Ok(())
+        listed.unwrap_or_default().into_iter().filter_map(understood).collect()
     }
 
-    fn link(&mut self, descriptor: Descriptor, depth: usize, pending: &mut Pending) {
-        self.documents.push(descriptor.clone());
-        pending.push((descriptor, depth));
-    }
-
-    /// Notes what a document mentions whose structure is not known.
-    fn mention(
-        &mut self,
-        layout: &Layout,
-        mentioned: Mentioned,
-        depth: usize,
-        pending: &mut Pending,
-    ) -> Result<()> {
-        for (media_type, digest) in mentioned.documents {
-            if let Some(size) = layout.blob_size(&digest)? {
-                self.link(Descriptor { media_type, digest, size }, depth - 1, pending);
-            }
-        }
-        self.mentioned.extend(mentioned.digests);
-        Ok(())
+    /// The image-spec allows a subject to be missing.
+    fn subject(mut self, subject: Option<Listed>) -> Self {
+        let subject = self.take(subject.map(|subject| vec![subject])).pop();
+        let optional = |Descriptor { media_type, digest, size }| Optional {
+            media_type,
+            digest,
+            size: Some(size),
+            levels: 0,
+        };
+        self.optional = subject.map(optional).into_iter().collect();
+        self
     }
 }
 
@@ -224,7 +619,7 @@ impl<'de> Visitor<'de> for &mut Mentioned {
 
 /// What is known of the structure of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Kind {
+enum Kind {
     Index,
     Manifest,
     Unknown,
@@ -243,14 +638,138 @@ impl Kind {
 /// What an index refers to. Go's programs write an empty list as `null`.
 #[derive(Deserialize)]
 struct Index {
-    manifests: Option<Vec<OciDescriptor>>,
-    subject: Option<OciDescriptor>,
+    manifests: Option<Vec<Listed>>,
+    subject: Option<Listed>,
 }
 
 /// What a manifest refers to.
 #[derive(Deserialize)]
 struct Manifest {
-    config: OciDescriptor,
-    layers: Option<Vec<OciDescriptor>>,
-    subject: Option<OciDescriptor>,
+    config: Listed,
+    layers: Option<Vec<Listed>>,
+    subject: Option<Listed>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    struct Images {
+        dir: tempfile::TempDir,
+    }
+
+    impl Images {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Layout::open_or_create(dir.path()).unwrap();
+            Images { dir }
+        }
+
+        fn layout(&self) -> Layout {
+            Layout::open(self.dir.path()).unwrap()
+        }
+
+        fn put(&self, media_type: &'static str, document: &Value) -> Descriptor {
+            let bytes = document.to_string();
+            let digest = Digest::of(bytes.as_bytes());
+            fs::write(self.layout().blob_path(&digest), &bytes).unwrap();
+            Descriptor { media_type: media_type.into(), digest, size: bytes.len() as u64 }
+        }
+
+        fn index(&self, of: &[&Descriptor]) -> Descriptor {
+            let of: Vec<_> = of.iter().map(|descriptor| descriptor.json()).collect();
+            self.put(media_type::INDEX, &json!({ "schemaVersion": 2, "manifests": of }))
+        }
+
+        fn manifest(&self, layers: &[u64], subject: Option<&Descriptor>) -> Descriptor {
+            let layers: Vec<_> = layers.iter().map(|&size| layer(size).json()).collect();
+            let subject = subject.map(Descriptor::json);
+            let document =
+                json!({ "config": layer(1).json(), "layers": layers, "subject": subject });
+            self.put(media_type::MANIFEST, &document)
+        }
+    }
+
+    /// A blob that is not there.
+    fn layer(size: u64) -> Descriptor {
+        let digest = Digest::of(size.to_string().as_bytes());
+        Descriptor { media_type: media_type::DATA.into(), digest, size }
+    }
+
+    /// A document may be reached at several depths: it is read once, and each that refers to it
+    /// is too deep or not by itself, in whatever order they come.
+    #[test]
+    fn how_deep_documents_are_nested() {
+        let images = Images::new();
+        let one = images.manifest(&[2], None);
+        let two = images.index(&[&one]);
+        let three = images.index(&[&two]);
+        let four = images.index(&[&one, &three]);
+        let five = images.index(&[&four, &one]);
+        let six = images.index(&[&five]);
+        let signature = images.manifest(&[], Some(&four));
+        let deep = images.manifest(&[3], Some(&five));
+        let missing = images.index(&[&layer(9), &one]);
+        // The document, whether it is too deep, and whether it is whole.
+        let rows = [
+            (&one, false, true),
+            (&two, false, true),
+            (&four, false, true),
+            (&five, true, false),
+            (&six, true, false),
+            (&signature, false, true),
+            (&deep, true, false),
+            (&missing, false, false),
+        ];
+        let layout = images.layout();
+        for reversed in [false, true] {
+            let mut documents = Documents::new(&layout);
+            let mut order: Vec<_> = rows.iter().collect();
+            if reversed {
+                order.reverse();
+            }
+            // Also where what refers to a document is added after that has been read.
+            for (descriptor, ..) in &order {
+                documents.add(descriptor);
+                documents.read(&mut || Ok(())).unwrap();
+            }
+            let whole = documents.whole();
+            for (row, (descriptor, is_too_deep, is_whole)) in rows.iter().enumerate() {
+                let id = documents.add(descriptor).document;
+                assert_eq!(documents.get(id).is_too_deep(), *is_too_deep, "{row}, {reversed}");
+                assert_eq!(whole[id], *is_whole, "{row}, {reversed}");
+            }
+            assert_eq!(documents.all().len(), rows.len() + 2, "three, and what is missing");
+        }
+    }
+
+    #[test]
+    fn blobs_are_counted_once_and_not_without_end() {
+        let images = Images::new();
+        let one = images.manifest(&[2, 3, 2], None);
+        let other = images.manifest(&[3, 4], None);
+        let only = images.index(&[&one]);
+        let both = images.index(&[&one, &only, &other]);
+        let layout = images.layout();
+        let mut documents = Documents::new(&layout);
+        let all = [&one, &other, &only, &both].map(|descriptor| documents.add(descriptor).document);
+        documents.read(&mut || Ok(())).unwrap();
+        let mut sums = Sums::new(&documents, |claim| (1, claim.size));
+        let expected = [
+            (3, 1 + 2 + 3),
+            (3, 1 + 3 + 4),
+            (4, 1 + 2 + 3 + one.size),
+            (7, 1 + 2 + 3 + 4 + one.size + other.size + only.size),
+        ];
+        assert_eq!(all.map(|document| sums.of(document)), expected.map(Some));
+        let mut sums = Sums::new(&documents, |claim| (1, claim.size));
+        sums.left = 5;
+        let first = Some(expected[0]);
+        assert_eq!(all.map(|document| sums.of(document)), [first, None, None, None]);
+        assert_eq!(sums.of(all[0]), first, "that is known");
+    }
 }

@@ -1,14 +1,10 @@
 //! The tags of a layout, whatever they refer to.
 
-use std::collections::{BTreeMap, HashMap};
-
 use serde_json::{Value, json};
 
 use super::manifest::{media_type, no_such_tag};
-use super::{
-    DOCUMENT_MAX, Descriptor, Index, Layout, Name, ReferencedBlobs, VALUES_MAX, check_tag,
-    parse_document,
-};
+use super::references::{Documents, Link, Sums};
+use super::{DOCUMENT_MAX, Descriptor, Index, Layout, Name, VALUES_MAX, check_tag, parse_document};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -54,7 +50,8 @@ pub struct TagEntry {
     /// What it refers to.
     pub kind: EntryKind,
     /// The size of all blobs that it needs, each counted once, by what their descriptors say;
-    /// `None` if it cannot be read.
+    /// `None` if it cannot be read. `None` too where counting would take long: when what the
+    /// entries before it share has been counted again and again, 67 million blobs in all.
     pub bytes: Option<u64>,
 }
 
@@ -66,8 +63,8 @@ impl TagEntry {
             tag: super::index::tag_of(value).map(str::to_owned),
             digest: text("digest"),
             size: value["size"].as_u64().unwrap_or(0),
-            kind: known.map_or(EntryKind::Unreadable, |known| kind(&media_type, known)),
-            bytes: known.map(|known| known.bytes),
+            kind: known.as_ref().map_or(EntryKind::Unreadable, |known| kind(&media_type, known)),
+            bytes: known.and_then(|known| known.bytes),
             media_type,
         }
     }
@@ -85,23 +82,14 @@ impl TagEntry {
     }
 }
 
-/// What is known of a document that could be read.
-#[derive(Clone, Copy)]
+/// What is known of an entry that could be read.
 struct Known {
-    /// Whether it is, or refers to, an image that begins with a puzzlefs rootfs.
+    /// Whether it is an image that begins with a puzzlefs rootfs.
     has_rootfs: bool,
-    /// The size of it and all blobs that it needs.
-    bytes: u64,
+    bytes: Option<u64>,
 }
 
-fn read(layout: &Layout, descriptor: &Descriptor) -> Option<Known> {
-    let blobs = ReferencedBlobs::read(layout, descriptor).ok()?;
-    let first = blobs.images.first().and_then(|layers| layers.first());
-    let has_rootfs = first.is_some_and(|layer| layer.media_type == media_type::ROOTFS);
-    Some(Known { has_rootfs, bytes: bytes(descriptor, &blobs) })
-}
-
-fn kind(media_type: &str, known: Known) -> EntryKind {
+fn kind(media_type: &str, known: &Known) -> EntryKind {
     match media_type {
         media_type::INDEX | media_type::DOCKER_LIST => EntryKind::Index,
         media_type::MANIFEST if known.has_rootfs => EntryKind::Puzzlefs,
@@ -110,28 +98,33 @@ fn kind(media_type: &str, known: Known) -> EntryKind {
     }
 }
 
-fn bytes(descriptor: &Descriptor, blobs: &ReferencedBlobs) -> u64 {
-    let all = blobs.images.iter().flatten().chain(&blobs.documents).chain([descriptor]);
-    let sizes: BTreeMap<Digest, u64> = all.map(|blob| (blob.digest, blob.size)).collect();
-    // OCI's sizes are 64-bit integers with a sign, and readers of our JSON take this for one.
-    sizes.into_values().fold(0, u64::saturating_add).min(i64::MAX as u64)
-}
-
 impl Layout {
     /// All entries of the index, in its order: also those without a tag, and of what is no image
     /// of puzzlefs.
     pub fn tags(&self) -> Result<Vec<TagEntry>> {
         let index = self.index()?;
-        // Each document is read once, however many entries refer to it.
-        let mut documents = HashMap::new();
-        let entry = |(value, (_, descriptor)): (_, (_, Result<Descriptor>))| {
-            let known = descriptor.ok().and_then(|descriptor| {
-                let key = ReferencedBlobs::key(&descriptor);
-                *documents.entry(key).or_insert_with(|| read(self, &descriptor))
-            });
-            TagEntry::of(value, known)
+        let mut documents = Documents::new(self);
+        let add = |(_, descriptor): (_, Result<_>)| Some(documents.add(&descriptor.ok()?));
+        let links: Vec<Option<Link>> = index.entries().map(add).collect();
+        documents.read(&mut || Ok(()))?;
+        let whole = documents.whole();
+        let mut sums = Sums::new(&documents, |claim| (1, claim.size));
+        let mut known = |Link { claim, document, .. }: Link| {
+            whole[document].then(|| Known {
+                has_rootfs: documents
+                    .get(document)
+                    .layers
+                    .first()
+                    .is_some_and(|first| documents.media_type(first) == media_type::ROOTFS),
+                // OCI's sizes are 64-bit integers with a sign, and readers of our JSON take this
+                // for one.
+                bytes: sums
+                    .of(document)
+                    .map(|(_, bytes)| bytes.saturating_add(claim.size).min(i64::MAX as u64)),
+            })
         };
-        Ok(index.raw_entries().zip(index.entries()).map(entry).collect())
+        let entries = index.raw_entries().zip(links);
+        Ok(entries.map(|(value, link)| TagEntry::of(value, link.and_then(&mut known))).collect())
     }
 
     /// Makes `tag` refer to what `name` refers to, instead of what it referred to. Of an entry of
@@ -191,13 +184,14 @@ impl Layout {
             return Err(no_document());
         }
         let mut descriptor =
-            Descriptor { media_type: media_type::MANIFEST.to_owned(), digest: *digest, size };
+            Descriptor { media_type: media_type::MANIFEST.into(), digest: *digest, size };
         let bytes = self.read_document(&descriptor, "manifest")?;
         let document = parse_document(&bytes, VALUES_MAX).map_err(|_| no_document())?;
         let kinds = [("layers", media_type::MANIFEST), ("manifests", media_type::INDEX)];
         let kind = kinds.into_iter().find(|(key, _)| document.get(key).is_some());
         let (_, otherwise) = kind.ok_or_else(no_document)?;
-        descriptor.media_type = document["mediaType"].as_str().unwrap_or(otherwise).to_owned();
+        descriptor.media_type =
+            document["mediaType"].as_str().unwrap_or(otherwise).to_owned().into();
         Ok(descriptor.json())
     }
 }

@@ -19,8 +19,10 @@ int main(int argc, char **argv)
         SUCCEED(puzzlefs_fsck_report_finding(report, index, &finding, &error));
         CHECK((finding.severity == PUZZLEFS_SEVERITY_ERROR) == (index < summary.errors));
         printf("%s: %s", finding.severity == PUZZLEFS_SEVERITY_ERROR ? "error" : "warning", finding.message);
-        for (size_t tag = 0; tag < finding.tag_count; tag++)
+        for (size_t tag = 0; tag < finding.tag_count && tag < 100; tag++)
             printf("%s%s", tag == 0 ? " (hurts: " : ", ", finding.tags[tag]);
+        if (finding.tag_count > 100)
+            printf(" and %zu more", finding.tag_count - 100);
         CHECK(finding.tags[finding.tag_count] == NULL);
         puts(finding.tag_count == 0 ? "" : ")");
     }

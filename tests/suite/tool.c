@@ -316,8 +316,10 @@ static void fsck(void)
         check(puzzlefs_fsck_report_finding(report, i, &finding, &error));
         printf("%s: %s", severities[finding.severity], finding.message);
         hurts = finding.severity == PUZZLEFS_SEVERITY_REPAIRED ? " (hurt: " : " (hurts: ";
-        for (tag = 0; tag < finding.tag_count; tag++)
+        for (tag = 0; tag < finding.tag_count && tag < 100; tag++)
             printf("%s%s", tag == 0 ? hurts : ", ", finding.tags[tag]);
+        if (finding.tag_count > tag)
+            printf(" and %zu more", finding.tag_count - tag);
         puts(finding.tag_count == 0 ? "" : ")");
     }
     show("images", summary.images);

@@ -40,7 +40,22 @@ type FsckSummary struct {
 type Finding struct {
 	Severity uint32
 	Message  string
-	Tags     []string
+	Tags     TagList
+}
+
+// TagList is the list of tags of a puzzlefs_finding. Lists that are equal are one and the same.
+type TagList struct {
+	first **C.char
+	count C.size_t
+}
+
+// Strings copies the tags. They go with the report.
+func (t TagList) Strings() []string {
+	var tags []string
+	for _, tag := range unsafe.Slice(t.first, t.count) {
+		tags = append(tags, C.GoString(tag))
+	}
+	return tags
 }
 
 // Fsck is puzzlefs_fsck.
@@ -90,11 +105,11 @@ func FsckReportFinding(report *FsckReport, index uint64) (Finding, error) {
 	if err := result(status, failure); err != nil {
 		return Finding{}, err
 	}
-	var tags []string
-	for _, tag := range unsafe.Slice(finding.tags, finding.tag_count) {
-		tags = append(tags, C.GoString(tag))
-	}
-	return Finding{Severity: uint32(finding.severity), Message: C.GoString(finding.message), Tags: tags}, nil
+	return Finding{
+		Severity: uint32(finding.severity),
+		Message:  C.GoString(finding.message),
+		Tags:     TagList{finding.tags, finding.tag_count},
+	}, nil
 }
 
 // FsckReportFree is puzzlefs_fsck_report_free.

@@ -312,6 +312,7 @@ pub struct Cat {
 ///
 /// Each digest, each structure, and that nothing is missing. Tells what is wrong, the tags of the
 /// images that it hurts, and what was repaired. Fails if anything is wrong that is not repaired.
+/// A line names at most 100 tags, and says how many more there are; JSON has all of them.
 #[derive(ClapArgs)]
 #[command(after_long_help = examples::help("fsck"))]
 pub struct Fsck {

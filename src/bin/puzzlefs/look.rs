@@ -259,28 +259,63 @@ pub fn fsck(args: Fsck) -> Result<ExitCode, Failure> {
     let options = FsckOptions { repair_from: args.from };
     let found = fsck::fsck(&layout, name.as_ref(), &options, &Monitor::new(&report))?;
     drop(bar);
+    let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
-        let finding = |finding: &fsck::Finding| {
-            json!({
-                "severity": finding.severity.to_string(),
-                "message": finding.message,
-                "tags": finding.tags,
-            })
-        };
-        print_json(&json!({
-            "clean": found.is_clean(),
-            "findings": found.findings.iter().map(finding).collect::<Vec<_>>(),
-            "images": found.images,
-            "blobs": found.blobs,
-            "bytes": found.bytes,
-            "unreferenced": found.unreferenced,
-        }))?;
+        serde_json::to_writer_pretty(&mut out, &Report::of(&found)).map_err(io::Error::from)?;
+        writeln!(out)?;
     } else {
         for finding in &found.findings {
-            print(&format!("{finding}\n"))?;
+            writeln!(out, "{finding}")?;
         }
     }
+    out.flush()?;
     Ok(if found.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a check found as JSON, which is written as it comes: findings may be many, and each has all
+/// its tags.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    clean: bool,
+    #[serde(serialize_with = "findings")]
+    findings: &'a [fsck::Finding],
+    images: u64,
+    blobs: u64,
+    bytes: u64,
+    unreferenced: u64,
+}
+
+impl<'a> Report<'a> {
+    fn of(found: &'a fsck::FsckReport) -> Self {
+        Report {
+            clean: found.is_clean(),
+            findings: &found.findings,
+            images: found.images,
+            blobs: found.blobs,
+            bytes: found.bytes,
+            unreferenced: found.unreferenced,
+        }
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Finding<'a> {
+    severity: String,
+    message: &'a str,
+    #[serde(serialize_with = "tags")]
+    tags: &'a fsck::Tags,
+}
+
+fn findings<S: Serializer>(findings: &[fsck::Finding], json: S) -> Result<S::Ok, S::Error> {
+    json.collect_seq(findings.iter().map(|finding| Finding {
+        severity: finding.severity.to_string(),
+        message: &finding.message,
+        tags: &finding.tags,
+    }))
+}
+
+fn tags<S: Serializer>(tags: &fsck::Tags, json: S) -> Result<S::Ok, S::Error> {
+    json.collect_seq(tags.iter().map(|tag| &**tag))
 }
 
 pub fn diff(args: Diff) -> Result<ExitCode, Failure> {
