@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::check::{each, named, puzzlefs, scratch};
 use crate::forge::words::{To, add_data, add_list, add_struct, message};
 use crate::forge::{
-    Blob, CONFIG_TYPE, Extent, FRAME, Image, MANIFEST_TYPE, SeekEntry, add_to_index, dir, file,
-    frames, seek_table, store,
+    Blob, CONFIG_TYPE, Extent, FRAME, INDEX_TYPE, Image, MANIFEST_TYPE, SeekEntry, ZSTD_TYPE,
+    add_to_index, descriptor, dir, file, frames, seek_table, store,
 };
 use crate::images::{CONTENT_OF_R, D, F, R, ROOT, ZSTD, content_of_f, sample};
 use crate::messages::{DIR, FILE, METADATAS, skeleton};
@@ -148,10 +148,7 @@ fn documents_that_are_named_again_and_again() {
                 let text = "x".repeat(8 * MIB);
                 let annotations = format!("\"annotations\":{{\"x\":\"{text}\"}}");
                 with_manifest(out, |m| with_member(&m, &annotations));
-                again(out, 10_000, |entry, number| {
-                    entry["annotations"] =
-                        json!({ "org.opencontainers.image.ref.name": format!("t{number}") });
-                });
+                again(out, 10_000, tag);
             },
             &[],
             "",
@@ -187,11 +184,88 @@ fn documents_that_are_named_again_and_again() {
             &[],
             "",
         ),
+        (
+            "fourteen thousand tags of a manifest of a hundred thousand layers that are not there",
+            |out| {
+                with_layers(out, |content| descriptor(ZSTD_TYPE, content));
+                again(out, 14_000, tag);
+            },
+            &[Verb::Fsck],
+            "lacks the blob",
+        ),
+        (
+            "fourteen thousand tags of a manifest of a hundred thousand layers",
+            |out| {
+                with_layers(out, |content| store(out, ZSTD_TYPE, content));
+                again(out, 14_000, tag);
+            },
+            &[],
+            "",
+        ),
+        (
+            "ten thousand indexes of a manifest of a hundred thousand layers that are not there",
+            |out| {
+                with_layers(out, |content| descriptor(ZSTD_TYPE, content));
+                around(
+                    out,
+                    INDEX_TYPE,
+                    10_000,
+                    |manifest| json!({ "schemaVersion": 2, "manifests": [manifest] }),
+                );
+            },
+            &[Verb::Fsck],
+            "lacks the blob",
+        ),
+        (
+            "three thousand manifests of one config of 4 MiB",
+            |out| {
+                with_config(out, &format!("\"x\":\"{}\"", "x".repeat(4 * MIB - 100)));
+                let manifest = first_entry(out)["digest"].as_str().expect("a digest").to_owned();
+                let path = out.join("blobs").join(manifest.replacen(':', "/", 1));
+                let manifest = fs::read(path).expect("read the manifest");
+                let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+                around(out, MANIFEST_TYPE, 3_000, |_| manifest.clone());
+            },
+            &[],
+            "",
+        ),
     ]);
 }
 
+/// The sample with a hundred thousand layers more.
+fn with_layers(out: &Path, layer: impl Fn(&[u8]) -> Value) {
+    with_manifest(out, |manifest| {
+        let mut manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+        let layers = manifest["layers"].as_array_mut().expect("a list");
+        layers.extend((0..100_000).map(|number| layer(number.to_string().as_bytes())));
+        manifest.to_string()
+    });
+}
+
+/// Adds documents that are made of the index's first entry, each with a tag and a member of its
+/// own.
+fn around(out: &Path, media_type: &str, count: usize, document: impl Fn(&Value) -> Value) {
+    let entry = first_entry(out);
+    again(out, count, |added, number| {
+        let mut document = document(&entry);
+        document["annotations"] = json!({ "number": number.to_string() });
+        *added = store(out, media_type, document.to_string().as_bytes());
+        tag(added, number);
+    });
+}
+
+fn first_entry(out: &Path) -> Value {
+    let index = fs::read(out.join("index.json")).expect("read the index");
+    let index: Value = serde_json::from_slice(&index).expect("JSON");
+    index["manifests"][0].clone()
+}
+
+fn tag(entry: &mut Value, number: usize) {
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("t{number}") });
+}
+
 /// Adds copies of the index's last entry, each with a change.
-fn again(out: &Path, count: usize, change: fn(&mut Value, usize)) {
+fn again(out: &Path, count: usize, change: impl Fn(&mut Value, usize)) {
     let path = out.join("index.json");
     let index = fs::read(&path).expect("read the index");
     let mut index: Value = serde_json::from_slice(&index).expect("JSON");

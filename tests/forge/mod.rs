@@ -435,11 +435,16 @@ pub fn verity(bytes: &[u8]) -> [u8; 32] {
 
 /// Stores a blob in the layout and gives its descriptor.
 pub fn store(dir: &Path, media_type: &str, bytes: &[u8]) -> Value {
-    let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
-    let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
+    let descriptor = descriptor(media_type, bytes);
     fs::create_dir_all(dir.join("blobs/sha256")).expect("create the layout");
     fs::write(path_of(dir, &descriptor), bytes).expect("write a blob");
     descriptor
+}
+
+/// The descriptor of a blob.
+pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+    json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
 }
 
 /// Where the blob of this descriptor is.
