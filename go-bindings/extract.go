@@ -22,7 +22,8 @@ type ExtractResult struct {
 	Inodes int64
 	// Bytes is the sum of the files' sizes.
 	Bytes int64
-	// Lost is what could not be restored for want of privileges, by kind.
+	// Lost is what was not restored, by kind: for want of privileges, or since a program's owner is
+	// another one than in the image.
 	Lost []Lost
 }
 

@@ -1114,7 +1114,8 @@ typedef struct puzzlefs_export_result {
 } puzzlefs_export_result;
 
 /**
- * Something that could not be restored, for want of privileges.
+ * Something that was not restored: for want of privileges, or since a program's owner is another one
+ * than in the image.
  */
 typedef struct puzzlefs_lost {
   /**
@@ -1122,7 +1123,8 @@ typedef struct puzzlefs_lost {
    */
   size_t size;
   /**
-   * What it is: `owner`, `device`, or the name of an extended attribute.
+   * What it is: `owner`, `device`, `set-user-ID or set-group-ID`, or the name of an extended
+   * attribute.
    */
   const char *what;
   /**

@@ -53,13 +53,17 @@ pub struct ExtractReport {
 /// Something that could not be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// What it is: `owner`, `device`, or the name of an extended attribute.
+    /// What it is: `owner`, `device`, `set-user-ID or set-group-ID`, or the name of an extended
+    /// attribute.
     pub what: String,
     /// How many inodes lost it.
     pub count: u64,
     /// The path in the image of the first of them.
     pub first: PathBuf,
 }
+
+/// The extended attribute with the capabilities of a program.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// How much is written at once.
 const WINDOW: usize = 1024 * 1024;
@@ -68,7 +72,9 @@ const WINDOW: usize = 1024 * 1024;
 /// be.
 ///
 /// Owners, device nodes and some extended attributes need privileges. Whoever lacks them gets the
-/// rest, and is told in the report what is missing.
+/// rest, and is told in the report what is missing. A program whose owner or group is another one
+/// than in the image does not get its set-user-ID and set-group-ID bits and capabilities: they were
+/// not meant for that owner.
 ///
 /// Nothing is written outside the target, whatever the image says: each name is created in its
 /// open directory, and no link is ever followed. When it fails or is cancelled, what was written
@@ -179,6 +185,8 @@ struct Extraction<'a> {
     /// The directories that were made, by number: what they are on disk.
     made: RwLock<Vec<(Ino, Identity)>>,
     same_owner: bool,
+    /// Who extracts: the owner and the group of what is made, if those of the image are not restored.
+    user: (u32, u32),
     privileged: bool,
     locations: Locations,
     lost: Mutex<Vec<Lost>>,
@@ -233,12 +241,14 @@ impl Folders<'_> {
 
 impl<'a> Extraction<'a> {
     fn new(image: &'a Image, target: &'a Target<'a>, options: &ExtractOptions) -> Result<Self> {
-        let privileged = rustix::process::geteuid().is_root() && !in_user_namespace()?;
+        let user = rustix::process::geteuid();
+        let privileged = user.is_root() && !in_user_namespace()?;
         Ok(Extraction {
             image,
             target,
             made: RwLock::default(),
             same_owner: options.same_owner,
+            user: (user.as_raw(), rustix::process::getegid().as_raw()),
             privileged,
             locations: image.tree().locations(),
             lost: Mutex::new(Vec::new()),
@@ -471,10 +481,15 @@ impl<'a> Extraction<'a> {
     fn restore(&self, node: &Node<'_>, place: Place<'_>) -> Result<()> {
         let Metadata { permissions, uid, gid, mtime, xattrs } = &node.inode.metadata;
         let failed = |what| move |error: Errno| Error::io(what, self.path(node), error);
-        if self.same_owner {
-            self.restore_owner(node, place, *uid, *gid)?;
-        }
+        let owned = match self.same_owner {
+            true => self.restore_owner(node, place, *uid, *gid)?,
+            false => (*uid, *gid) == self.user,
+        };
         for xattr in xattrs {
+            if !owned && *xattr.key == *CAPABILITY {
+                self.lose(&xattr.key.escape_ascii().to_string(), node);
+                continue;
+            }
             match place.set(&xattr.key, &xattr.value) {
                 Ok(()) => {}
                 Err(error) if self.cannot_set(&xattr.key, &error) => {
@@ -487,7 +502,7 @@ impl<'a> Extraction<'a> {
                 }
             }
         }
-        let mode = Mode::from_raw_mode((*permissions).into());
+        let mode = Mode::from_raw_mode(self.permissions(node, *permissions, owned).into());
         match place {
             Place::Open(fd) => {
                 rustix::fs::fchmod(fd, mode).map_err(failed("change the mode of"))?
@@ -508,7 +523,19 @@ impl<'a> Extraction<'a> {
         .map_err(failed("set the times of"))
     }
 
-    fn restore_owner(&self, node: &Node<'_>, place: Place<'_>, uid: u32, gid: u32) -> Result<()> {
+    /// The permissions that a node gets: of a directory, which sets nobody's rights by these bits,
+    /// all; of others without those of its owner where that is another one.
+    fn permissions(&self, node: &Node<'_>, permissions: u16, owned: bool) -> u16 {
+        const SET_ID: u16 = 0o6000;
+        if owned || permissions & SET_ID == 0 || node.inode.entries().is_some() {
+            return permissions;
+        }
+        self.lose("set-user-ID or set-group-ID", node);
+        permissions & !SET_ID
+    }
+
+    /// Restores the owner; tells whether that was possible.
+    fn restore_owner(&self, node: &Node<'_>, place: Place<'_>, uid: u32, gid: u32) -> Result<bool> {
         let (owner, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         let result = match place {
             Place::Open(fd) => rustix::fs::fchown(fd, owner, group),
@@ -517,11 +544,11 @@ impl<'a> Extraction<'a> {
             }
         };
         match result {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             // EINVAL: an owner that a user namespace does not map.
             Err(Errno::PERM | Errno::INVAL) if !self.privileged => {
                 self.lose("owner", node);
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(Error::io("change the owner of", self.path(node), error)),
         }

@@ -21,12 +21,14 @@ pub enum puzzlefs_extract_flags {
     PUZZLEFS_EXTRACT_NO_SAME_OWNER = 1 << 0,
 }
 
-/// Something that could not be restored, for want of privileges.
+/// Something that was not restored: for want of privileges, or since a program's owner is another one
+/// than in the image.
 #[repr(C)]
 pub struct puzzlefs_lost {
     /// The size of this structure in the library that runs: fields beyond it are not there.
     pub size: usize,
-    /// What it is: `owner`, `device`, or the name of an extended attribute.
+    /// What it is: `owner`, `device`, `set-user-ID or set-group-ID`, or the name of an extended
+    /// attribute.
     pub what: *const c_char,
     /// The path in the image of the first inode that lost it: any bytes but NUL.
     pub first: *const c_char,

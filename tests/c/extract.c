@@ -10,7 +10,7 @@ static void tell(const puzzlefs_lost *lost, void *data)
     uint64_t *kinds = data;
 
     CHECK(lost->size == sizeof(*lost));
-    printf("puzzlefs: warning: not restored for want of privileges: %s of %llu inodes, first '%s'\n", lost->what,
+    printf("puzzlefs: warning: not restored: %s of %llu inodes, first '%s'\n", lost->what,
            (unsigned long long)lost->count, lost->first);
     ++*kinds;
 }

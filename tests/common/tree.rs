@@ -237,12 +237,15 @@ fn nodes(dir: &Path) {
     }
 }
 
+/// CAP_NET_BIND_SERVICE, permitted and effective (VFS_CAP_REVISION_2).
+pub fn capability() -> Vec<u8> {
+    [0x0200_0001_u32, 1 << 10, 0, 0, 0].map(u32::to_le_bytes).concat()
+}
+
 fn privileged_attributes(dir: &Path) {
     let file = dir.join("file");
     fs::write(&file, "content").unwrap();
-    // CAP_NET_BIND_SERVICE, permitted and effective (VFS_CAP_REVISION_2).
-    let capability = [0x0200_0001_u32, 1 << 10, 0, 0, 0].map(u32::to_le_bytes).concat();
-    set_xattr(&file, b"security.capability", &capability);
+    set_xattr(&file, b"security.capability", &capability());
     set_xattr(&file, ACL_ACCESS.as_bytes(), &acl());
     let with_acl = mkdir(&dir.join("dir"));
     fs::write(with_acl.join("made-before"), "inherits nothing").unwrap();
