@@ -268,6 +268,11 @@ impl Layout {
         self.path.join(BLOBS).join(digest.hex())
     }
 
+    /// The folder of all blobs.
+    pub(crate) fn blobs_path(&self) -> PathBuf {
+        self.path.join(BLOBS)
+    }
+
     /// The length of the blob, if the layout has it.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.blob_path(digest);

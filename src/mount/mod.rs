@@ -140,13 +140,6 @@ pub fn mount(image: &Arc<Image>, point: &Path, options: MountOptions) -> Result<
         noexec: options.noexec,
     };
     let metadata = &image.tree().inode(Ino::ROOT).metadata;
-    let kept = match &options.writable {
-        Writable::Directory(path) => {
-            Some(Kept::open(path, metadata, &options.uids, &options.gids)?)
-        }
-        Writable::No | Writable::Memory => None,
-    };
-
     let connection = attach::connect(&point, &attributes)?;
     let mounted_by_helper = connection.detached.is_none();
     let undo = Undo { point: mounted_by_helper.then(|| point.clone()) };
@@ -157,6 +150,12 @@ pub fn mount(image: &Arc<Image>, point: &Path, options: MountOptions) -> Result<
              `unshare --user --map-root-user --mount` makes one",
         ));
     }
+    let kept = match &options.writable {
+        Writable::Directory(path) => {
+            Some(Kept::open(path, metadata, &options.uids, &options.gids)?)
+        }
+        Writable::No | Writable::Memory => None,
+    };
     let log = Arc::new(Log::new(options.log));
     let ahead = Arc::new(Ahead::new(image.clone()));
     let owners = Owners {
@@ -295,15 +294,24 @@ fn check_point(path: &Path) -> Result<PathBuf> {
 
 /// What is read must not be hidden by the mount.
 fn check_layout(image: &Image, point: &Path) -> Result<()> {
+    let real = |path: &Path| {
+        std::fs::canonicalize(path).map_err(|error| Error::io("find the path of", path, error))
+    };
     let layout = image.layout().path();
-    let real = std::fs::canonicalize(layout)
-        .map_err(|error| Error::io("find the path of", layout, error))?;
-    if !real.starts_with(point) {
-        return Ok(());
+    let shown = point.display();
+    if real(layout)?.starts_with(point) {
+        let layout = layout.display();
+        let message =
+            format!("the layout '{layout}' lies in '{shown}', where the mount would hide it");
+        return Err(Error::invalid(message).with_path(point));
     }
-    let (layout, point) = (layout.display(), point.display());
-    let message = format!("the layout '{layout}' lies in '{point}', where the mount would hide it");
-    Err(Error::invalid(message).with_path(real))
+    if real(&image.layout().blobs_path())?.starts_with(point) {
+        let layout = layout.display();
+        let message =
+            format!("the blobs of '{layout}' lie in '{shown}', where the mount would hide them");
+        return Err(Error::invalid(message).with_path(point));
+    }
+    Ok(())
 }
 
 fn source(image: &Image) -> OsString {

@@ -41,11 +41,16 @@ fn errors_in_starting_are_the_commands() {
     let path = |name: &str| stage.path(name).into_os_string().into_string().unwrap();
     let (file, nowhere) = (path("file"), path("nowhere"));
     let layout = path("images");
-    let cases: [(&[&str], &str); 12] = [
+    let (blobs, digests) = (path("images/blobs"), path("images/blobs/sha256"));
+    let cases: [(&[&str], &str); 16] = [
         (&[&missing, &point], "no image tagged 'v2'"),
         (&[image, &nowhere], "there is no directory"),
         (&[image, &file], "is not a directory"),
         (&[image, &layout], "where the mount would hide it"),
+        (&[image, &blobs], "where the mount would hide them"),
+        (&[image, &digests], "where the mount would hide them"),
+        (&["-w", "-o", "ro", image, &point], "for a mount that is not writable"),
+        (&["-o", "ro", "-p", &nowhere, image, &point], "for a mount that is not writable"),
         (&["-o", "whatever", image, &point], "there is no option 'whatever'"),
         (&["-o", "threads=0", image, &point], "0 threads"),
         (&["-p", "/does/not/exist", image, &point], "cannot make the directory"),

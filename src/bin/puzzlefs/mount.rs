@@ -93,6 +93,8 @@ struct Wanted {
     verify: bool,
     pin: Option<Pin>,
     log: Option<PathBuf>,
+    /// What else is asked for, nothing can be written.
+    read_only: bool,
 }
 
 impl Wanted {
@@ -102,6 +104,7 @@ impl Wanted {
             verify: false,
             pin: args.digest.as_deref().map(str::parse).transpose()?,
             log: args.log.clone(),
+            read_only: false,
         };
         let lists = || args.options.iter().map(|list| list.as_bytes());
         let options = || lists().flat_map(|list| list.split(|&byte| byte == b','));
@@ -114,6 +117,13 @@ impl Wanted {
         }
         if let Some(path) = &args.persist {
             wanted.mount.writable = Writable::Directory(path.clone());
+        }
+        if wanted.read_only {
+            if args.writable || args.persist.is_some() {
+                return Err(invalid("the option 'ro' is for a mount that is not writable"));
+            }
+            // mount(8) names it first, whatever else there is.
+            wanted.mount.writable = Writable::No;
         }
         let source = image_text(args);
         wanted.mount.source.get_or_insert(source);
@@ -169,15 +179,16 @@ impl Wanted {
                 (mount.nosuid, mount.nodev) = (true, true);
                 mount.noexec |= name.starts_with(b"user");
             }
-            b"ro" => mount.writable = Writable::No,
+            b"ro" => self.read_only = true,
+            b"rw" => self.read_only = false,
             b"writable" => self.write_to_memory(),
             b"verify" => self.verify = true,
-            // What mount(8) and fstab(5) have for others; it says `rw` whenever not told `ro`.
+            // What mount(8) and fstab(5) have for others; it says `rw` whenever not told `ro`, which
+            // does not make it writable.
             b"" | b"_netdev" | b"async" | b"atime" | b"auto" | b"defaults" | b"diratime"
             | b"loud" | b"noatime" | b"noauto" | b"nodiratime" | b"nofail" | b"nogroup"
             | b"noowner" | b"norelatime" | b"nostrictatime" | b"nouser" | b"nousers"
-            | b"relatime" | b"rw" | b"silent" | b"sloppy" | b"strictatime" | b"sync"
-            | b"dirsync" => {}
+            | b"relatime" | b"silent" | b"sloppy" | b"strictatime" | b"sync" | b"dirsync" => {}
             _ => return unknown(option, sloppy),
         }
         Ok(())
@@ -376,6 +387,9 @@ mod tests {
             ("rw", Writable::No),
             ("writable", Writable::Memory),
             ("writable,ro", Writable::No),
+            ("ro,writable", Writable::No),
+            ("ro,persist=/a", Writable::No),
+            ("ro,writable,rw", Writable::Memory),
             ("persist=/a,writable,rw", Writable::Directory("/a".into())),
         ] {
             assert_eq!(parse(options).unwrap().mount.writable, writable, "{options}");
