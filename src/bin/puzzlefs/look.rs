@@ -1,8 +1,9 @@
 //! The commands that look at images: inspect, ls, cat, fsck, diff.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -154,25 +155,38 @@ fn plain(value: &Value) -> String {
 pub fn ls(args: Ls) -> Result<ExitCode, Failure> {
     let image = open(&args.image, false)?;
     let start = image.lookup(&args.path)?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let stdout = io::stdout().lock();
+    let form = Form { long: args.long, escaped: stdout.is_terminal() };
+    let mut out = BufWriter::new(stdout);
     if image.tree().inode(start).entries().is_none() {
-        list(&image, &mut out, args.path.as_os_str().as_bytes(), start, args.long)?;
+        list(&image, &mut out, args.path.as_os_str().as_bytes(), start, form)?;
     }
     image.tree().walk(start, |path, ino| {
-        list(&image, &mut out, path, ino, args.long).map(|()| args.recursive)
+        list(&image, &mut out, path, ino, form).map(|()| args.recursive)
     })?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line: the name as it is, like `ls` into a pipe; `-l` puts the rest before it.
+/// How inodes are listed.
+#[derive(Clone, Copy)]
+struct Form {
+    long: bool,
+    /// A terminal would take some names for a command.
+    escaped: bool,
+}
+
+/// One line: the name as it is, like `ls` into a pipe, or escaped; `-l` puts the rest before it.
 fn list(
     image: &image::Image,
     out: &mut impl Write,
     path: &[u8],
     ino: Ino,
-    long: bool,
+    Form { long, escaped }: Form,
 ) -> io::Result<()> {
+    let shown = |bytes| -> Cow<'_, [u8]> {
+        if escaped { Escaped(bytes).to_string().into_bytes().into() } else { Cow::Borrowed(bytes) }
+    };
     if long {
         let inode = image.tree().inode(ino);
         let metadata = &inode.metadata;
@@ -194,10 +208,10 @@ fn list(
             time_of(metadata.mtime.seconds),
         )?;
     }
-    out.write_all(path)?;
+    out.write_all(&shown(path))?;
     if let (true, Kind::Symlink(target)) = (long, &image.tree().inode(ino).kind) {
         out.write_all(b" -> ")?;
-        out.write_all(target)?;
+        out.write_all(&shown(target))?;
     }
     out.write_all(b"\n")
 }
