@@ -823,6 +823,27 @@ fn exports() {
     succeed(puzzlefs().args(["export", "--output"]).arg(&file).arg(layout.image("v1")));
     assert!(fs::read(&file).unwrap() == exported.stdout, "the same bytes each time");
 
+    // What fails leaves what was there.
+    let link = dir.path().join("link.tar");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let damaged = Layout::new(dir.path().join("damaged"));
+    succeed(Command::new("cp").arg("-a").arg(&layout.dir).arg(&damaged.dir));
+    let pack = text(&damaged.manifest("v1")["layers"][1]["digest"]).to_owned();
+    let pack = damaged.blob_path(&pack);
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[100] ^= 1;
+    fs::write(pack, bytes).unwrap();
+    let entries = || fs::read_dir(dir.path()).unwrap().count();
+    let before = entries();
+    for output in [&link, &dir.path().join("new.tar")] {
+        fail(1, puzzlefs().args(["export", "--output"]).arg(output).arg(damaged.image("v1")));
+        assert!(fs::read(&file).unwrap() == exported.stdout);
+        assert_eq!(entries(), before);
+    }
+    succeed(puzzlefs().args(["export", "--output"]).arg(&link).arg(layout.image("v1")));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read(&file).unwrap() == exported.stdout);
+
     // The archive as a layer of an image.
     maker.image("again", &[(TAR, exported.stdout, "cat")]);
     convert(layout, "again", "new", &["--squash"]);

@@ -1,7 +1,9 @@
 //! `puzzlefs extract` and `puzzlefs export`.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use puzzlefs::export::export;
@@ -22,9 +24,7 @@ pub fn run(args: Extract) -> Result<ExitCode, Failure> {
     drop(bar);
     for lost in &extracted.lost {
         let (count, what, first) = (lost.count, &lost.what, lost.first.display());
-        warning(&format!(
-            "not restored for want of privileges: {what} of {count} inodes, first '{first}'"
-        ));
+        warning(&format!("not restored: {what} of {count} inodes, first '{first}'"));
     }
     if args.json {
         let lost = extracted.lost.iter().map(|lost| {
@@ -49,22 +49,46 @@ pub fn run_export(args: Export) -> Result<ExitCode, Failure> {
         let message = "an archive is not for a terminal: name a file with --output, or redirect";
         return Err(puzzlefs::Error::new(puzzlefs::ErrorKind::InvalidInput, message).into());
     }
-    // First, since what stands in the file's place is gone once it is made.
     let image = look::open(&args.image, !args.no_verify)?;
-    let mut out: Box<dyn Write> = match &args.output {
-        Some(path) => {
-            Box::new(File::create(path).map_err(|error| puzzlefs::Error::io("write", path, error))?)
+    let write = |out: &mut dyn Write| -> Result<(), Failure> {
+        let bar = Bar::new(args.quiet);
+        let report = |progress| bar.show(progress);
+        let mut buffered = BufWriter::with_capacity(1 << 20, out);
+        let exported = export(&image, &mut buffered, &Monitor::new(&report))?;
+        buffered.flush()?;
+        drop(bar);
+        for socket in &exported.sockets {
+            let socket = socket.display();
+            warning(&format!("left out, since no archive can hold a socket: '{socket}'"));
         }
-        None => Box::new(io::stdout().lock()),
+        Ok(())
     };
-    let bar = Bar::new(args.quiet);
-    let report = |progress| bar.show(progress);
-    let mut buffered = BufWriter::with_capacity(1 << 20, &mut out);
-    let exported = export(&image, &mut buffered, &Monitor::new(&report))?;
-    buffered.flush()?;
-    drop(bar);
-    for socket in &exported.sockets {
-        warning(&format!("left out, since no archive can hold a socket: '{}'", socket.display()));
+    match &args.output {
+        Some(path) => write_file(path, write)?,
+        None => write(&mut io::stdout().lock())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file as a whole: if that fails, what was there stays. What is no file, as a pipe, is
+/// written to as it is.
+fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let failed = |error: io::Error| puzzlefs::Error::io("write", path, error);
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return write(&mut File::options().write(true).open(path).map_err(failed)?);
+    }
+    // A link stays one.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".puzzlefs-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    write(file.as_file_mut())?;
+    file.persist(&real).map_err(|error| failed(error.error))?;
+    Ok(())
 }
