@@ -38,7 +38,8 @@ func TestConfig(t *testing.T) {
 		options *puzzlefs.ConfigOptions
 		args    []string
 	}{
-		{"defaults", &puzzlefs.ConfigOptions{}, nil},
+		// The command refuses to change nothing.
+		{"defaults", &puzzlefs.ConfigOptions{}, []string{"--created-by=puzzlefs config"}},
 		{
 			"lists",
 			&puzzlefs.ConfigOptions{

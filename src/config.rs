@@ -74,7 +74,7 @@ impl Clear {
 }
 
 /// What is changed; what is not given stays as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigChange {
     /// A configuration to start from instead of the image's, and the platform.
     pub options: ConfigOptions,

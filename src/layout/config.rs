@@ -22,7 +22,7 @@ pub struct HistoryEntry {
 }
 
 /// What a configuration is made of.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigOptions {
     /// A configuration to start from, as a JSON document: all of it is kept but its layers and
     /// history.

@@ -104,6 +104,11 @@ fn what_to_do_next() {
             &["build", "--config", "no.json", "tree", "out:v2"],
             "cannot read 'no.json': No such file or directory",
         ),
+        (
+            1,
+            &["config", "out:v1"],
+            "nothing is to be changed; `puzzlefs inspect` shows the configuration",
+        ),
         // Mounts.
         (
             1,
@@ -129,6 +134,38 @@ fn what_to_do_next() {
 }
 
 const ABSENT: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What is done, and may not be what was meant.
+#[test]
+fn what_is_done_with_a_word_on_it() {
+    type Row = (&'static [&'static str], &'static str);
+    let rows: &[Row] = &[
+        (
+            &["delta", "--base", "out:v1", "kept", "out:v2"],
+            "warning: 'kept' looks like what `mount --persist` keeps; the upperdir is 'kept/upper'",
+        ),
+        (&["delta", "--base", "out:v1", "kept/upper", "out:v2"], ""),
+        (&["gc", "--quiet", "out"], ""),
+        (&["gc", "out"], "that no tag needs, since they are younger than --grace says"),
+        (&["gc", "--grace", "0", "out"], ""),
+    ];
+    let scratch = scratch();
+    let dir = scratch.path();
+    stage(dir);
+    for folder in ["kept/upper", "kept/work/work"] {
+        fs::create_dir_all(dir.join(folder)).expect("mkdir");
+    }
+    store(&dir.join("out"), TAR, b"that no tag needs");
+    each(rows, |(args, message)| {
+        let run = puzzlefs(dir, args);
+        run.succeeded()?;
+        let said = run.stderr();
+        match said.contains(message) && said.is_empty() == message.is_empty() {
+            true => Ok(()),
+            false => Err(named(&args.join(" "))(format!("said '{said}'"))),
+        }
+    });
+}
 
 #[test]
 fn what_is_not_permitted() {

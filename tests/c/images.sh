@@ -11,7 +11,7 @@ cp -r images-layout images-cli
         --volume /w --expose 80/tcp --expose 53 --annotation org.example.c=d --user 0:0 --workdir /tmp \
         --stop-signal SIGINT --config ../config --architecture riscv64 --os plan9 --author Ada --created-by 'a test' \
         --comment 'with everything' --created -1
-    puzzlefs config images-cli:c --tag d >log
+    puzzlefs config images-cli:c --tag d --created-by 'puzzlefs config' >log
     puzzlefs tag images-cli:c d
     puzzlefs untag images-cli:c
     puzzlefs tags --json images-cli

@@ -170,7 +170,7 @@ OPTIONS
         [ "$(digest "tool:n$number")" != "${default-}" ]
         : "${default:=$(digest "tool:n$number")}"
     done <<'OPTIONS'
-
+--comment=alone
 --clear=config.env --clear=manifest.annotations
 --entrypoint=/bin/sh --entrypoint=-e
 --cmd=ls --cmd=-l

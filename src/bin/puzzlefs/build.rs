@@ -1,5 +1,6 @@
 //! The commands that make images: build, delta, canonicalize.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use puzzlefs::build::{
@@ -15,7 +16,7 @@ use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::args::{self, Build, Canonicalize, Convert, Delta, OnBase};
-use crate::output::{Bar, Failure, note};
+use crate::output::{Bar, Failure, note, warning};
 
 pub fn run_build(args: Build) -> Result<ExitCode, Failure> {
     let options = BuildOptions {
@@ -34,7 +35,26 @@ pub fn run_delta(args: Delta) -> Result<ExitCode, Failure> {
         args::Marks::Trusted => MarkNamespace::Trusted,
         args::Marks::User => MarkNamespace::User,
     };
+    if is_kept(&args.upperdir) {
+        let (given, upper) = (args.upperdir.display(), args.upperdir.join("upper"));
+        let upper = upper.display();
+        warning(&format!(
+            "'{given}' looks like what `mount --persist` keeps; the upperdir is '{upper}'"
+        ));
+    }
     run(&args.options, |monitor| delta(&args.upperdir, marks, &args.image, &options, monitor))
+}
+
+/// Whether a directory holds an upperdir and its workdir, and nothing else.
+fn is_kept(dir: &Path) -> bool {
+    let names = |dir: &Path| -> std::io::Result<Vec<_>> {
+        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    };
+    names(dir).is_ok_and(|names| names == ["upper", "work"])
+        && names(&dir.join("work")).is_ok_and(|names| names == ["work"])
 }
 
 pub fn run_canonicalize(args: Canonicalize) -> Result<ExitCode, Failure> {

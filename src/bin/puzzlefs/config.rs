@@ -16,6 +16,10 @@ use crate::output::Failure;
 
 pub fn run(args: Config) -> Result<ExitCode, Failure> {
     let change = change(&args)?;
+    if change == ConfigChange::default() {
+        let message = "nothing is to be changed; `puzzlefs inspect` shows the configuration";
+        return Err(Error::new(ErrorKind::InvalidInput, message).into());
+    }
     let (image, platform) = (&args.image.reference, args.image.platform.as_ref());
     let Configured { descriptor, verity } =
         configure(image, platform, args.tag.as_deref(), &change)?;

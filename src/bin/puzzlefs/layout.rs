@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::args::{Gc, Tag, Tags, Untag};
 use crate::look;
-use crate::output::{Bar, Failure};
+use crate::output::{Bar, Failure, note};
 
 pub fn tag(args: Tag) -> Result<ExitCode, Failure> {
     Layout::open(&args.image.layout)?.tag(&args.image.name, &args.tag)?;
@@ -51,6 +51,13 @@ pub fn gc(args: Gc) -> Result<ExitCode, Failure> {
     } else {
         let digests = collected.removed.iter().map(|digest| format!("{digest}\n"));
         look::print(&digests.collect::<String>())?;
+    }
+    if collected.young > 0 && !args.quiet {
+        let (blobs, bytes) = (collected.young, collected.young_bytes);
+        note(&format!(
+            "spared {blobs} blobs ({bytes} bytes) that no tag needs, since they are younger than \
+             --grace says"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
