@@ -9,6 +9,13 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export CARGO_TARGET_DIR := $(TARGET)
 RELEASE := $(TARGET)/release
 
+# The manual pages and completions.
+PAGES := $(TARGET)/pages
+
+# Whoever installs is often root, who often has no cargo: what is newer than its sources is not built again.
+SOURCES := Cargo.toml Cargo.lock $(shell find src include tools/pages -type f)
+BUILT := $(RELEASE)/built $(PAGES)/built
+
 # Where `make install` puts things.
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
@@ -23,9 +30,6 @@ BASH = $(DATADIR)/bash-completion/completions
 ZSH = $(DATADIR)/zsh/site-functions
 FISH = $(DATADIR)/fish/vendor_completions.d
 DESTDIR ?=
-
-# The manual pages and completions.
-PAGES := $(TARGET)/pages
 
 # An installation of our own, which the C and the Go tests are compiled against.
 STAGE := $(TARGET)/stage
@@ -57,7 +61,7 @@ GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /g
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-suite test-abi test-install test-readme \
 	test-demo soak fuzz lint bench pictures install uninstall stage generate check-generated describe-abi clean help
 
-all: release ## build the library and the command-line tool (the same as `release`)
+all: release pages ## build all that is installed
 
 # Only the shared library has symbol versions: a linker that takes them from an archive finds every
 # function twice. rustc has a version script of its own, which names the functions and no versions.
@@ -66,10 +70,18 @@ release: ## build the library and the command-line tool, optimised, in target/re
 	cargo rustc --release --locked --lib --crate-type staticlib -- --cfg c_library
 	cargo rustc --release --locked --lib --crate-type cdylib -- --cfg c_library --cfg symver \
 		-C link-arg=-Wl,-soname,$(SONAME),--version-script=src/capi/symbol-versions,--undefined-version
+	@touch $(RELEASE)/built
 
 pages: ## write the manual pages and the shell completions, in target/pages
 	rm -rf $(PAGES)
 	cargo run --quiet --release --locked --example pages $(PAGES)
+	@touch $(PAGES)/built
+
+$(RELEASE)/built: $(SOURCES)
+	$(MAKE) release
+
+$(PAGES)/built: $(SOURCES)
+	$(MAKE) pages
 
 # Set-up
 
@@ -138,7 +150,7 @@ test-suite: packages stage ## run one suite on a tool in C, in Go and in Rust
 test-abi: packages stage ## check that the C ABI is what the last release promised (doc/abi.md)
 	python3 tests/abi/run.py $(STAGE)
 
-test-install: packages release pages ## install, use and uninstall it, as users and as packagers do
+test-install: packages all ## install, use and uninstall it, as users and as packagers do
 	tests/install/run.sh $(TARGET)/installed
 
 test-readme: packages stage ## run the examples of README.md
@@ -180,7 +192,7 @@ pictures: packages release ## draw the pictures of README.md anew, in doc/pictur
 
 # Installing
 
-install: release pages ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDEDIR, DATADIR, DESTDIR)
+install: $(BUILT) ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDEDIR, DATADIR, DESTDIR)
 	install -d $(addprefix $(DESTDIR),$(BINDIR) $(SBINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
 	install -m 755 $(RELEASE)/puzzlefs $(DESTDIR)$(BINDIR)/puzzlefs
 	ln -sf $(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs
@@ -192,6 +204,7 @@ install: release pages ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, IN
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' -e 's|@URL@|$(URL)|' puzzlefs.pc.in \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc
 	install -d $(addprefix $(DESTDIR),$(MAN1) $(MAN3) $(BASH) $(ZSH) $(FISH))
 	install -m 644 $(PAGES)/man1/*.1 $(DESTDIR)$(MAN1)
 	install -m 644 $(PAGES)/man3/libpuzzlefs.3 $(DESTDIR)$(MAN3)
