@@ -192,6 +192,11 @@ pictures: packages release ## draw the pictures of README.md anew, in doc/pictur
 
 # Installing
 
+# Programs find a library in the system's folders once ldconfig has seen it there; for a package, whoever unpacks it
+# runs that.
+ldconfig = if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ] && ldconfig -NXv 2>/dev/null | grep -qF '$(SONAME) '; then \
+	echo ldconfig; ldconfig; fi
+
 install: $(BUILT) ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDEDIR, DATADIR, DESTDIR)
 	install -d $(addprefix $(DESTDIR),$(BINDIR) $(SBINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
 	install -m 755 $(RELEASE)/puzzlefs $(DESTDIR)$(BINDIR)/puzzlefs
@@ -211,6 +216,7 @@ install: $(BUILT) ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDE
 	install -m 644 $(PAGES)/completions/puzzlefs.bash $(DESTDIR)$(BASH)/puzzlefs
 	install -m 644 $(PAGES)/completions/_puzzlefs $(DESTDIR)$(ZSH)/_puzzlefs
 	install -m 644 $(PAGES)/completions/puzzlefs.fish $(DESTDIR)$(FISH)/puzzlefs.fish
+	@$(ldconfig)
 
 uninstall: ## remove what `install` with the same variables put there
 	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \
