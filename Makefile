@@ -30,6 +30,7 @@ BASH = $(DATADIR)/bash-completion/completions
 ZSH = $(DATADIR)/zsh/site-functions
 FISH = $(DATADIR)/fish/vendor_completions.d
 DESTDIR ?=
+STRIP ?= strip
 
 # An installation of our own, which the C and the Go tests are compiled against.
 STAGE := $(TARGET)/stage
@@ -59,7 +60,7 @@ GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /g
 
 .DELETE_ON_ERROR:
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-suite test-abi test-install test-readme \
-	test-demo soak fuzz lint bench pictures install uninstall stage generate check-generated describe-abi clean help
+	test-demo soak fuzz lint bench pictures install install-strip uninstall stage generate check-generated describe-abi clean help
 
 all: release pages ## build all that is installed
 
@@ -217,6 +218,10 @@ install: $(BUILT) ## install under PREFIX (also BINDIR, SBINDIR, LIBDIR, INCLUDE
 	install -m 644 $(PAGES)/completions/_puzzlefs $(DESTDIR)$(ZSH)/_puzzlefs
 	install -m 644 $(PAGES)/completions/puzzlefs.fish $(DESTDIR)$(FISH)/puzzlefs.fish
 	@$(ldconfig)
+
+install-strip: install ## the same, without what only debuggers and backtraces need
+	$(STRIP) --strip-unneeded $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(LIBDIR)/libpuzzlefs.so.$(VERSION)
+	$(STRIP) --strip-debug $(DESTDIR)$(LIBDIR)/libpuzzlefs.a
 
 uninstall: ## remove what `install` with the same variables put there
 	rm -f $(DESTDIR)$(BINDIR)/puzzlefs $(DESTDIR)$(SBINDIR)/mount.puzzlefs $(DESTDIR)$(INCLUDEDIR)/puzzlefs.h $(DESTDIR)$(LIBDIR)/pkgconfig/puzzlefs.pc \

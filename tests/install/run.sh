@@ -42,13 +42,17 @@ same "$(files "$home")" ''
 # A package: into a folder that is not where it will be, for several architectures side by side.
 triplet=$(cc -print-multiarch)
 package() { make --directory="$root" --no-print-directory "$1" DESTDIR="$dir/package" PREFIX=/usr LIBDIR="/usr/lib/$triplet" >"$dir/log"; }
-package install
+package install-strip
 same "$(files "$dir/package/usr" | sed "s|^lib/$triplet/|lib/|")" "$installed"
 same "$(readlink "$dir/package/usr/sbin/mount.puzzlefs")" /usr/bin/puzzlefs
 export PKG_CONFIG_PATH="$dir/package/usr/lib/$triplet/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir/package"
 same "$(pkg-config --modversion puzzlefs)" "$("$dir/package/usr/bin/puzzlefs" --version | cut -d ' ' -f 2)"
 same "$(build "$dir/package/usr/lib/$triplet")" "$digest"
+same "$(build /nowhere --static)" "$digest"
+for file in bin/puzzlefs "lib/$triplet/libpuzzlefs.so" "lib/$triplet/libpuzzlefs.a"; do
+    same "$(readelf --sections --wide "$dir/package/usr/$file" | grep -c ' \.debug_line' || true)" 0
+done
 package uninstall
 same "$(files "$dir/package")" ''
 
-echo 'installed, used and uninstalled: in a home folder and as a package'
+echo 'installed, used and uninstalled: in a home folder and, stripped, as a package'
