@@ -71,7 +71,8 @@ type BuildOptions struct {
 	// one with a slash matches a path from the root of the tree; * does not match a slash, **
 	// does. What is below a directory that is left out is left out too.
 	Exclude []string
-	// OneFileSystem leaves a directory empty on which another file system is mounted.
+	// OneFileSystem leaves a directory empty on which another file system is mounted; for [Build]
+	// and [Delta].
 	OneFileSystem bool
 	// SELinux keeps the extended attribute security.selinux, which belongs to the host.
 	SELinux bool
@@ -98,15 +99,17 @@ type BuildOptions struct {
 	// Config is an OCI image configuration to start from, as JSON: all of it is kept but its
 	// layers and history.
 	Config []byte
-	// Architecture is the image's architecture, as in GOARCH; empty for the one of Config, else
-	// this machine's.
+	// Architecture is the image's architecture, as in GOARCH; empty for the one of Config, else of
+	// the image that it is made of, else this machine's.
 	Architecture string
-	// OS is the image's operating system, as in GOOS; empty for the one of Config, else linux.
+	// OS is the image's operating system, as in GOOS; empty for the one of Config, else of the
+	// image that it is made of, else linux.
 	OS string
 	// Annotations are the manifest's.
 	Annotations map[string]string
 	// Created is when the image was created, in whole seconds; the zero time for the
-	// environment's SOURCE_DATE_EPOCH, else the newest mtime in the tree.
+	// environment's SOURCE_DATE_EPOCH, else what an ordinary image that is converted says, else
+	// the newest mtime in the tree.
 	Created time.Time
 	// Author is who made the image; empty for the one of Config, else nobody.
 	Author string

@@ -292,7 +292,8 @@ enum puzzlefs_build_flags
    */
   PUZZLEFS_BUILD_HAS_CREATED = (1 << 3),
   /**
-   * A directory on which another file system is mounted stays empty.
+   * A directory on which another file system is mounted stays empty; means nothing where an
+   * image is canonicalized or converted.
    */
   PUZZLEFS_BUILD_ONE_FILE_SYSTEM = (1 << 4),
   /**
@@ -706,13 +707,13 @@ typedef struct puzzlefs_build_options {
    */
   const char *platform;
   /**
-   * The image's architecture, as Go's GOARCH; NULL for the one of `config` or the base, else
-   * this machine's.
+   * The image's architecture, as Go's GOARCH; NULL for the one of `config`, else of the image
+   * that it is made of, else this machine's.
    */
   const char *architecture;
   /**
-   * The image's operating system, as Go's GOOS; NULL for the one of `config` or the base, else
-   * `linux`.
+   * The image's operating system, as Go's GOOS; NULL for the one of `config`, else of the image
+   * that it is made of, else `linux`.
    */
   const char *os;
   /**
@@ -730,7 +731,8 @@ typedef struct puzzlefs_build_options {
   const char *comment;
   /**
    * When the image was created, in seconds since 1970, if `PUZZLEFS_BUILD_HAS_CREATED`; else
-   * the environment's `SOURCE_DATE_EPOCH`, else the newest mtime in the tree.
+   * the environment's `SOURCE_DATE_EPOCH`, else what an ordinary image that is converted says,
+   * else the newest mtime in the tree.
    */
   int64_t created;
   /**

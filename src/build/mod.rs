@@ -79,7 +79,8 @@ pub struct BuildOptions {
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
     /// When the image was created, in seconds since 1970: else the environment's
-    /// `SOURCE_DATE_EPOCH`, else the newest mtime in the tree.
+    /// `SOURCE_DATE_EPOCH`, else what an ordinary image that is converted says, else the newest
+    /// mtime in the tree.
     pub created: Option<i64>,
     /// Who made the image.
     pub author: Option<String>,

@@ -36,7 +36,8 @@ pub enum puzzlefs_build_flags {
     PUZZLEFS_BUILD_HAS_CLAMP_MTIME = 1 << 2,
     /// `created` is given.
     PUZZLEFS_BUILD_HAS_CREATED = 1 << 3,
-    /// A directory on which another file system is mounted stays empty.
+    /// A directory on which another file system is mounted stays empty; means nothing where an
+    /// image is canonicalized or converted.
     PUZZLEFS_BUILD_ONE_FILE_SYSTEM = 1 << 4,
     /// `security.selinux`, which belongs to the host, is kept.
     PUZZLEFS_BUILD_SELINUX = 1 << 5,
@@ -121,11 +122,11 @@ pub struct puzzlefs_build_options {
     /// Which image, where the base, or the image that is canonicalized or converted, is that of an
     /// index: `OS/ARCHITECTURE[/VARIANT]`; NULL for this machine's, or the only one.
     pub platform: *const c_char,
-    /// The image's architecture, as Go's GOARCH; NULL for the one of `config` or the base, else
-    /// this machine's.
+    /// The image's architecture, as Go's GOARCH; NULL for the one of `config`, else of the image
+    /// that it is made of, else this machine's.
     pub architecture: *const c_char,
-    /// The image's operating system, as Go's GOOS; NULL for the one of `config` or the base, else
-    /// `linux`.
+    /// The image's operating system, as Go's GOOS; NULL for the one of `config`, else of the image
+    /// that it is made of, else `linux`.
     pub os: *const c_char,
     /// Who made the image; NULL for the one of `config`, else nobody.
     pub author: *const c_char,
@@ -135,7 +136,8 @@ pub struct puzzlefs_build_options {
     /// A remark for the image's history; NULL for none.
     pub comment: *const c_char,
     /// When the image was created, in seconds since 1970, if `PUZZLEFS_BUILD_HAS_CREATED`; else
-    /// the environment's `SOURCE_DATE_EPOCH`, else the newest mtime in the tree.
+    /// the environment's `SOURCE_DATE_EPOCH`, else what an ordinary image that is converted says,
+    /// else the newest mtime in the tree.
     pub created: i64,
     /// The newest mtime, in seconds since 1970, if `PUZZLEFS_BUILD_HAS_CLAMP_MTIME`: what is
     /// newer gets this one.

@@ -68,6 +68,9 @@ pub struct Build {
     /// same.
     #[arg(long, requires = "base")]
     pub trust_mtime: bool,
+    /// Leave directories empty on which another file system is mounted.
+    #[arg(long)]
+    pub one_file_system: bool,
     #[command(flatten)]
     pub options: BuildOptions,
 }
@@ -93,6 +96,9 @@ pub struct Delta {
     /// mounted with userxattr.
     #[arg(long, value_name = "NAMESPACE", default_value = "auto")]
     pub marks: Marks,
+    /// Leave directories empty on which another file system is mounted.
+    #[arg(long)]
+    pub one_file_system: bool,
     #[command(flatten)]
     pub options: BuildOptions,
 }
@@ -161,13 +167,10 @@ pub struct BuildOptions {
     /// Keep SELinux labels.
     #[arg(long)]
     pub selinux: bool,
-    /// Leave out what matches, with all that is below it: a name at any depth, or a path from
-    /// ROOTFS if there is a slash in it. May be given several times.
+    /// Leave out what matches, with all that is below it: a name at any depth, or a path from the
+    /// root of the tree if there is a slash in it. May be given several times.
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// Leave directories empty on which another file system is mounted.
-    #[arg(long)]
-    pub one_file_system: bool,
     /// The owner and group of everything.
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
     pub owner: Option<(u32, u32)>,
@@ -175,10 +178,12 @@ pub struct BuildOptions {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
         value_parser = parse_time, allow_hyphen_values = true)]
     pub clamp_mtime: Option<Option<i64>>,
-    /// The image's architecture, as Go spells it [default: this machine's].
+    /// The image's architecture, as Go spells it [default: that of --config, else of the image that
+    /// it is made of, else this machine's].
     #[arg(long)]
     pub architecture: Option<String>,
-    /// The image's operating system [default: linux].
+    /// The image's operating system [default: that of --config, else of the image that it is made
+    /// of, else linux].
     #[arg(long)]
     pub os: Option<String>,
     /// An OCI image configuration to start from, as JSON.
@@ -188,7 +193,8 @@ pub struct BuildOptions {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub annotation: Vec<(String, String)>,
     /// When the image was created: a time as 2024-05-31T12:00:00Z, or seconds since 1970
-    /// [default: SOURCE_DATE_EPOCH, else the newest mtime in the tree].
+    /// [default: SOURCE_DATE_EPOCH, else what an ordinary image that is converted says, else the
+    /// newest mtime in the tree].
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     pub created: Option<i64>,
     /// Who made the image.

@@ -19,17 +19,17 @@ use crate::args::{self, Build, Canonicalize, Convert, Delta, OnBase};
 use crate::output::{Bar, Failure, note, warning};
 
 pub fn run_build(args: Build) -> Result<ExitCode, Failure> {
-    let options = BuildOptions {
-        base: args.base.map(|base| base_options(base, args.on_base)),
-        trust_mtime: args.trust_mtime,
-        ..options(&args.options)?
-    };
+    let mut options = options(&args.options)?;
+    options.base = args.base.map(|base| base_options(base, args.on_base));
+    options.trust_mtime = args.trust_mtime;
+    options.scan.one_file_system = args.one_file_system;
     run(&args.options, |monitor| build(&args.rootfs, &args.image, &options, monitor))
 }
 
 pub fn run_delta(args: Delta) -> Result<ExitCode, Failure> {
-    let base = Some(base_options(args.base, args.on_base));
-    let options = BuildOptions { base, ..options(&args.options)? };
+    let mut options = options(&args.options)?;
+    options.base = Some(base_options(args.base, args.on_base));
+    options.scan.one_file_system = args.one_file_system;
     let marks = match args.marks {
         args::Marks::Auto => MarkNamespace::Auto,
         args::Marks::Trusted => MarkNamespace::Trusted,
@@ -118,7 +118,7 @@ pub fn options(args: &args::BuildOptions) -> Result<BuildOptions, Error> {
         trust_mtime: false,
         scan: ScanOptions {
             exclude: args.exclude.clone(),
-            one_file_system: args.one_file_system,
+            one_file_system: false,
             owner: args.owner,
             clamp_mtime,
             selinux: args.selinux,
