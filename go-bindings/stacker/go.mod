@@ -7,7 +7,7 @@ require (
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1
 	github.com/opencontainers/umoci v0.6.1-0.20251213054154-70fc5ee1f4df
-	github.com/project-machine/libpuzzlefs/go-bindings v0.0.0
+	github.com/project-machine/libpuzzlefs/go-bindings v0.0.0-00010101000000-000000000000
 	golang.org/x/sys v0.39.0
 )
 
@@ -34,5 +34,6 @@ require (
 	google.golang.org/protobuf v1.36.10 // indirect
 )
 
-// A program outside of this repository needs no such line.
+// Counts in this repository only. The version above is older than any, until a release makes it a real one: what
+// is outside names both modules, so that theirs is taken (doc/stacker.md).
 replace github.com/project-machine/libpuzzlefs/go-bindings => ../
