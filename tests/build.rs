@@ -531,7 +531,7 @@ fn a_signal_cancels() {
     let index = fs::read(layout.dir.join("index.json")).unwrap();
     let slow = mkdir(&dir.path().join("slow"));
     fs::write(slow.join("file"), lines(16 * 1024 * KIB)).unwrap();
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("QUIT", 131)] {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("QUIT", 131), ("HUP", 129)] {
         let mut command = Command::new("timeout");
         command.args([
             "--foreground",
@@ -550,4 +550,15 @@ fn a_signal_cancels() {
         names.sort();
         assert_eq!(names, ["blobs", "index.json", "oci-layout"], "{signal}");
     }
+}
+
+#[test]
+fn nohup_is_respected() {
+    let dir = temp_dir();
+    let layout = Layout::new(dir.path().join("out"));
+    let slow = tree_with(dir.path(), &[("file", lines(16 * 1024 * KIB))]);
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", "--preserve-status", "--signal=HUP", "0.3"]);
+    command.args(["env", "--ignore-signal=HUP", env!("CARGO_BIN_EXE_puzzlefs"), "build"]);
+    succeed(command.arg("--compression=zstd:16").arg(&slow).arg(layout.image("v1")));
 }

@@ -14,9 +14,9 @@ use puzzlefs::image::{OpenOptions, Pin};
 use puzzlefs::mount::{Mount, MountOptions, Writable, mount};
 use puzzlefs::progress::Monitor;
 use puzzlefs::{Error, ErrorKind, image};
-use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 
 use crate::args;
+use crate::interrupt;
 use crate::logger::Logger;
 use crate::look;
 use crate::output::{Bar, Failure};
@@ -324,7 +324,7 @@ fn begin(
     if let Some(pin) = &wanted.pin {
         image.check_pin(pin, &Monitor::silent())?;
     }
-    let mut signals = signal_hook::iterator::Signals::new(TERM_SIGNALS.iter().chain([&SIGHUP]))
+    let mut signals = signal_hook::iterator::Signals::new(interrupt::signals())
         .map_err(|error| Error::io("catch signals for", &args.mountpoint, error))?;
     let on_signal = sender.clone();
     let pass_on = move || {
