@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal};
 
 use super::common::command::{fail, puzzlefs, run, succeed};
 use super::common::layout::text;
@@ -300,11 +302,16 @@ fn fail_with(stage: &Stage, options: &[impl AsRef<std::ffi::OsStr>], expected: &
     assert!(output.errors().contains(expected), "{output}");
 }
 
+fn fifo(stage: &Stage) -> PathBuf {
+    let fifo = stage.path("fifo");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    fifo
+}
+
 #[test]
 fn the_init_pipe_tells_how_it_went() {
     let stage = small();
-    let fifo = stage.path("fifo");
-    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let fifo = fifo(&stage);
     for (options, byte) in [(&["ro"][..], b"s"), (&["uidmap=0:1:1", "persist=/proc/no"], b"f")] {
         let path = fifo.clone();
         let reader = thread::spawn(move || fs::read(path).unwrap());
@@ -316,6 +323,36 @@ fn the_init_pipe_tells_how_it_went() {
         assert_eq!(reader.join().unwrap(), byte, "{output}");
         assert_eq!(is_mounted(&mounted), byte == b"s", "{output}");
     }
+}
+
+#[test]
+fn an_init_pipe_that_nobody_reads_does_not_hang() {
+    let stage = small();
+    let fifo = fifo(&stage);
+    let mounted = Mounted(stage.point());
+    let command = |tag: &str, option: Option<&str>| {
+        let mut command = puzzlefs();
+        command.arg("mount").arg("-i").arg(&fifo).args(option);
+        command.arg(stage.layout.image(tag)).arg(stage.point());
+        command
+    };
+    for (tag, first, option) in [
+        ("v1", "puzzlefs: cannot write to", None),
+        ("v1", "puzzlefs: cannot write to", Some("-f")),
+        ("none", "puzzlefs: no image tagged 'none'", None),
+    ] {
+        let output = fail(1, &mut command(tag, option));
+        assert!(output.errors().starts_with(first), "{output}");
+        assert!(output.errors().contains("nobody reads it"), "{output}");
+        assert!(!is_mounted(&mounted) && daemons(&mounted).is_empty(), "{output}");
+    }
+    // Nor does it ignore who ends it.
+    let ended = command("v1", Some("-f")).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("it is mounted", || is_mounted(&mounted));
+    rustix::process::kill_process(Pid::from_child(&ended), Signal::TERM).unwrap();
+    let ended = ended.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()));
+    assert!(!is_mounted(&mounted));
 }
 
 #[test]

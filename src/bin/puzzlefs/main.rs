@@ -63,12 +63,11 @@ impl Command {
 
 fn finish(result: Result<ExitCode, output::Failure>) -> ExitCode {
     match result {
-        Ok(code) => code,
+        Ok(code) => return code,
         // Who reads the output may stop early, as `head` does; that is no error.
-        Err(output::Failure::Closed) => ExitCode::SUCCESS,
-        Err(output::Failure::Error(error)) => {
-            output::error(&error);
-            ExitCode::from(interrupt::exit_code().unwrap_or(1))
-        }
+        Err(output::Failure::Closed) => return ExitCode::SUCCESS,
+        Err(output::Failure::Error(error)) => output::error(&error),
+        Err(output::Failure::Told) => {}
     }
+    ExitCode::from(interrupt::exit_code().unwrap_or(1))
 }

@@ -4,22 +4,26 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use puzzlefs::image::{OpenOptions, Pin};
 use puzzlefs::mount::{Mount, MountOptions, Writable, mount};
 use puzzlefs::progress::Monitor;
 use puzzlefs::{Error, ErrorKind, image};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::args;
 use crate::interrupt;
 use crate::logger::Logger;
 use crate::look;
-use crate::output::{Bar, Failure};
+use crate::output::{self, Bar, Failure};
 
 const HELPER: &str = "mount.puzzlefs";
 
@@ -287,12 +291,10 @@ fn serve(args: &args::Mount, wanted: Wanted) -> Result<ExitCode, Failure> {
     });
     let (sender, events) = channel();
     let mounted = begin(args, wanted, &logger, sender);
-    if let Some(pipe) = &args.init_pipe {
-        let byte = if mounted.is_ok() { b"s" } else { b"f" };
-        let write = || File::options().write(true).open(pipe)?.write_all(byte);
-        write().map_err(|error| Error::io("write to", pipe, error))?;
-    }
-    let mounted = mounted?;
+    let mounted = match &args.init_pipe {
+        Some(pipe) => told(mounted, pipe)?,
+        None => mounted?,
+    };
     let shown = (image_text(args), mounted.point().to_owned());
     let (image, point) = (shown.0.display(), shown.1.display());
     logger.info(&format!("mounted {image} on {point}"));
@@ -344,6 +346,45 @@ fn begin(
         ..wanted.mount
     };
     mount(&image, &args.mountpoint, options)
+}
+
+/// Tells by the pipe whether it is mounted. It is no longer if nobody wants to know: who asked has
+/// gone, and nobody else would unmount it.
+fn told(mounted: Result<Mount, Error>, pipe: &Path) -> Result<Mount, Failure> {
+    match mounted {
+        Ok(mounted) => {
+            tell(pipe, b"s")?;
+            Ok(mounted)
+        }
+        Err(error) => {
+            // Whoever reads the pipe may keep it waiting.
+            output::error(&error);
+            if let Err(error) = tell(pipe, b"f") {
+                output::warning(&error.to_string());
+            }
+            Err(Failure::Told)
+        }
+    }
+}
+
+/// Writes to a pipe, which whoever reads may be about to open.
+fn tell(pipe: &Path, what: &[u8]) -> Result<(), Error> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const PAUSE: Duration = Duration::from_millis(10);
+    let failed = |error| Error::io("write to", pipe, error);
+    let mut options = File::options();
+    options.write(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+    let begun = Instant::now();
+    loop {
+        match options.open(pipe) {
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {}
+            opened => return opened.and_then(|mut pipe| pipe.write_all(what)).map_err(failed),
+        }
+        if interrupt::exit_code().is_some() || begun.elapsed() > PATIENCE {
+            return Err(failed(io::Error::other("nobody reads it")));
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Tells who started this process that all is well, and lets go of what it has from there.

@@ -15,6 +15,8 @@ pub enum Failure {
     Closed,
     /// An error to be told.
     Error(Error),
+    /// An error that was told.
+    Told,
 }
 
 impl From<Error> for Failure {
