@@ -25,6 +25,8 @@ const (
 	StageCheck Stage = Stage(capi.StageCheck)
 	// StageDelete deletes what nothing refers to; counted in blobs looked at.
 	StageDelete Stage = Stage(capi.StageDelete)
+	// StageWait waits for somebody else who locks the layout; nothing is counted.
+	StageWait Stage = Stage(capi.StageWait)
 )
 
 func (s Stage) String() string {
@@ -43,6 +45,8 @@ func (s Stage) String() string {
 		return "checking"
 	case StageDelete:
 		return "deleting"
+	case StageWait:
+		return "waiting"
 	default:
 		return "working"
 	}

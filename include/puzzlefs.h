@@ -145,6 +145,10 @@ enum puzzlefs_stage
    * Deleting what nothing refers to; counted in blobs looked at.
    */
   PUZZLEFS_STAGE_DELETE = 7,
+  /**
+   * Waiting for somebody else who locks the layout; nothing is counted.
+   */
+  PUZZLEFS_STAGE_WAIT = 8,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

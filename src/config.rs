@@ -11,6 +11,7 @@ use crate::layout::{
     ConfigOptions, Descriptor, HistoryEntry, ImageConfig, Layout, Manifest, Name, PACK_SIZE,
     Platform, Reference, Staging, VALUES_MAX, check_tag, media_type, parse_document, parse_time,
 };
+use crate::progress::Monitor;
 
 /// What the history says of a step when the caller does not.
 const CREATED_BY: &str = "puzzlefs config";
@@ -125,7 +126,7 @@ pub struct Configured {
 ///
 /// The file system is the same, and everything in configuration, manifest and index that is not
 /// told to change stays, whether this library knows it or not. The history grows by an entry of an
-/// empty layer.
+/// empty layer. Waits while others lock the layout, until `monitor` says to stop.
 ///
 /// Fails if there is no such image, it is not one of puzzlefs, or the change makes no sense.
 pub fn configure(
@@ -133,13 +134,14 @@ pub fn configure(
     platform: Option<&Platform>,
     tag: Option<&str>,
     change: &ConfigChange,
+    monitor: &Monitor<'_>,
 ) -> Result<Configured> {
     let tag = tag.map_or_else(|| image.tag(), Ok)?;
     check_tag(tag)?;
     change.check()?;
     let layout = Layout::open(&image.layout)?;
     // From here on nothing goes that the image needs.
-    let mut staging = Staging::begin(&layout)?;
+    let mut staging = Staging::begin(&layout, monitor)?;
     let manifest = Manifest::find(&layout, &image.name, platform)?;
     let entry = entry(&layout, image, tag, &manifest)?;
     let base = ImageConfig::read(&layout, &manifest.config)?;
@@ -149,7 +151,7 @@ pub fn configure(
     let descriptor = put(&mut staging, &bytes, &manifest.descriptor.media_type)?;
     staging.commit()?;
     let entry = renewed(entry, &descriptor, &config);
-    layout.update_index(|index| {
+    layout.update_index(monitor, |index| {
         index.set(tag, entry);
         Ok(())
     })?;

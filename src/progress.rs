@@ -22,6 +22,8 @@ pub enum Stage {
     Check,
     /// Deleting what nothing refers to; counted in blobs looked at.
     Delete,
+    /// Waiting for somebody else who locks the layout; nothing is counted.
+    Wait,
 }
 
 /// How far the work is.

@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -642,6 +643,56 @@ fn a_collector_waits_for_builders() {
         }
     }
     on_layout(&layout, "fsck", &[]);
+}
+
+/// Whoever can read a layout can hold its locks.
+#[test]
+fn who_waits_for_a_lock_can_be_cancelled() {
+    let dir = temp_dir();
+    let layout = small_layout(dir.path());
+    let tree = dir.path().join("tree").into_os_string();
+    let (image, new) = (layout.image("v1"), layout.image("new"));
+    let commands: &[(&str, &[&OsStr])] = &[
+        ("build", &[&tree, &new]),
+        ("canonicalize", &[&image, &new]),
+        ("config", &["--comment=x".as_ref(), &image]),
+        ("gc", &[layout.dir.as_os_str()]),
+        ("tag", &[&image, "new".as_ref()]),
+    ];
+    let before = Snapshot::of(&layout.dir);
+    for folder in ["", "blobs/sha256"] {
+        let folder = layout.dir.join(folder).canonicalize().unwrap();
+        let held = fs::File::open(&folder).unwrap();
+        held.lock().unwrap();
+        for (command, arguments) in commands {
+            let mut waits = puzzlefs();
+            waits.arg(command).args(*arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut waits = waits.spawn().unwrap();
+            // It has it open to lock it.
+            while !has_open(waits.id(), &folder) {
+                assert!(waits.try_wait().unwrap().is_none(), "{command} did not wait");
+                thread::sleep(Duration::from_millis(5));
+            }
+            rustix::process::kill_process(Pid::from_child(&waits), Signal::TERM).unwrap();
+            let ended = waits.wait_with_output().unwrap();
+            assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()), "{command}");
+            let told = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(told, "puzzlefs: cancelled\n", "{command}");
+        }
+    }
+    let changed = ["mtime"];
+    assert_same(
+        "the layout",
+        &before.without(&changed),
+        &Snapshot::of(&layout.dir).without(&changed),
+    );
+}
+
+/// Whether the process has the file open.
+fn has_open(process: u32, path: &Path) -> bool {
+    let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
+    // One that was just closed has no target.
+    files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == path))
 }
 
 /// What cannot be read may refer to anything.

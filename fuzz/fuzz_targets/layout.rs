@@ -22,7 +22,7 @@ fuzz_target!(init: sandbox::enter(), |data: &[u8]| {
     let blobs = documents::write(data, Path::new(LAYOUT));
     let layout = Layout::open(Path::new(LAYOUT)).expect("it says that it is a layout");
     let Ok(index) = layout.index() else { return };
-    layout.update_index(|_| Ok(())).expect("the index can be written");
+    layout.update_index(&Monitor::silent(), |_| Ok(())).expect("the index can be written");
     assert_eq!(layout.index().expect("and read again"), index);
 
     let tags = index.tags().map(|tag| Name::Tag(tag.to_owned()));
@@ -39,8 +39,8 @@ fuzz_target!(init: sandbox::enter(), |data: &[u8]| {
 });
 
 fn look_at(layout: &Layout, name: Name) {
-    if layout.tag(&name, "again").is_ok() {
-        layout.untag(&Name::Tag("again".to_owned())).expect("it was just made");
+    if layout.tag(&name, "again", &Monitor::silent()).is_ok() {
+        layout.untag(&Name::Tag("again".to_owned()), &Monitor::silent()).expect("it was just made");
     }
     let platform =
         Platform { os: "linux".to_owned(), architecture: "arm64".to_owned(), variant: None };
@@ -57,7 +57,7 @@ fn look_at(layout: &Layout, name: Name) {
 /// Whatever else a configuration and a manifest say, they still say it when something is changed.
 fn change(reference: &Reference) {
     let change = ConfigChange { user: Some("fuzz".to_owned()), ..ConfigChange::default() };
-    if configure(reference, None, Some("changed"), &change).is_err() {
+    if configure(reference, None, Some("changed"), &change, &Monitor::silent()).is_err() {
         return;
     }
     let name = Name::Tag("changed".to_owned());

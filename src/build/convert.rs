@@ -52,10 +52,10 @@ pub fn convert(
     if options.build.base.is_some() {
         return Err(Error::invalid("an image to convert has no base"));
     }
-    let source = ForeignImage::open(from, options.platform.as_ref())?;
-    let layout = Layout::open_or_create(&target.layout)?;
+    let source = ForeignImage::open(from, options.platform.as_ref(), monitor)?;
+    let layout = Layout::open_or_create(&target.layout, monitor)?;
     layout.index()?;
-    let mut staging = Staging::begin(&layout)?;
+    let mut staging = Staging::begin(&layout, monitor)?;
     let (step, newest) = Conversion {
         source: &source,
         options,
@@ -76,7 +76,7 @@ pub fn convert(
     // Unless they are squashed, the layers have entries of their own.
     let adds_layer = |_: &[Digest]| options.squash;
     let written = write(&step, Some(&parent), &options.build, &history, adds_layer, &mut staging)?;
-    publish(&layout, tag, staging, &step, &written)
+    publish(&layout, tag, staging, &step, &written, monitor)
 }
 
 /// An ordinary image.
@@ -90,9 +90,13 @@ struct ForeignImage {
 }
 
 impl ForeignImage {
-    fn open(reference: &Reference, platform: Option<&Platform>) -> Result<Self> {
+    fn open(
+        reference: &Reference,
+        platform: Option<&Platform>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
         let layout = Layout::open(&reference.layout)?;
-        let lock = layout.lock_blobs()?;
+        let lock = layout.lock_blobs(monitor)?;
         let manifest = SourceManifest::find(&layout, &reference.name, platform)?;
         for layer in &manifest.layers {
             check_type(&layer.media_type).map_err(|error| error.context(reference))?;

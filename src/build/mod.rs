@@ -193,7 +193,7 @@ pub fn canonicalize(
         return Err(Error::invalid("a canonical image has no base"));
     }
     // Keeps its blobs from being collected while they are read.
-    let _lock = Layout::open(&from.layout)?.lock_blobs()?;
+    let _lock = Layout::open(&from.layout)?.lock_blobs(monitor)?;
     let image = Image::open(from, open)?;
     image.check_blobs()?;
     let mut options = options.clone();
@@ -238,9 +238,9 @@ impl<'a> Job<'a> {
     fn run<S: Source>(&self, source: S) -> Result<BuildReport> {
         let Job { options, monitor, .. } = self;
         let created = options.created(source.tree())?;
-        let layout = Layout::open_or_create(&self.target.layout)?;
+        let layout = Layout::open_or_create(&self.target.layout, monitor)?;
         layout.index()?;
-        let mut staging = Staging::begin(&layout)?;
+        let mut staging = Staging::begin(&layout, monitor)?;
         let parent = self.parent.as_ref();
         let from = parent.and_then(Parent::blobs);
         let step_options = options.step(parent.and_then(|parent| parent.pack_size))?;
@@ -248,7 +248,7 @@ impl<'a> Job<'a> {
         let history = options.history(self.created_by, created);
         let is_new = is_new(parent);
         let written = write(&step, parent, options, &history, is_new, &mut staging)?;
-        publish(&layout, self.target.tag()?, staging, &step, &written)
+        publish(&layout, self.target.tag()?, staging, &step, &written, monitor)
     }
 }
 
@@ -259,9 +259,10 @@ fn publish(
     mut staging: Staging,
     step: &Step,
     written: &Written,
+    monitor: &Monitor<'_>,
 ) -> Result<BuildReport> {
     staging.commit()?;
-    layout.update_index(|index| {
+    layout.update_index(monitor, |index| {
         index.set(tag, written.manifest.json());
         Ok(())
     })?;

@@ -33,7 +33,7 @@ impl Parent {
     /// Opens the base, and checks that all of its data is there.
     pub fn open(options: &BaseOptions, monitor: &Monitor<'_>) -> Result<Self> {
         let layout = Layout::open(&options.image.layout)?;
-        let lock = layout.lock_blobs()?;
+        let lock = layout.lock_blobs(monitor)?;
         let found = BaseManifest::find(&layout, &options.image.name, options.platform.as_ref())?;
         let BaseManifest { image, config, annotations, artifact_type } = found;
         let config = ImageConfig::read(&layout, &config)?;

@@ -7,6 +7,7 @@ use super::{ret, symbol_version, utils};
 use crate::config::{Clear, ConfigChange, Configured, configure};
 use crate::error::{Error, Result};
 use crate::layout::{ConfigOptions, Platform, Reference};
+use crate::progress::Monitor;
 
 symbol_version!("LIBPUZZLEFS_0.1": puzzlefs_config);
 
@@ -146,7 +147,8 @@ pub unsafe extern "C" fn puzzlefs_config(
             let platform = utils::text(options.platform, "options.platform")?;
             let platform = platform.map(|text| Platform::parse(&text)).transpose()?;
             let change = options.to_core()?;
-            let configured = configure(&image, platform.as_ref(), tag.as_deref(), &change)?;
+            let configured =
+                configure(&image, platform.as_ref(), tag.as_deref(), &change, &Monitor::silent())?;
             if let Some(slot) = result {
                 slot.fill(configured.into());
             }

@@ -41,7 +41,7 @@ pub unsafe extern "C" fn puzzlefs_tag(
         ret::call(error, || {
             let Reference { layout, name } = Reference::parse(utils::path(image, "image")?)?;
             let tag = utils::text(tag, "tag")?.ok_or_else(|| Error::invalid("'tag' is NULL"))?;
-            Layout::open(&layout)?.tag(&name, &tag)
+            Layout::open(&layout)?.tag(&name, &tag, &Monitor::silent())
         })
     }
 }
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn puzzlefs_untag(
     unsafe {
         ret::call(error, || {
             let Reference { layout, name } = Reference::parse(utils::path(image, "image")?)?;
-            Layout::open(&layout)?.untag(&name)
+            Layout::open(&layout)?.untag(&name, &Monitor::silent())
         })
     }
 }

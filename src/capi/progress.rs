@@ -23,6 +23,8 @@ pub enum puzzlefs_stage {
     PUZZLEFS_STAGE_UNPACK = 6,
     /// Deleting what nothing refers to; counted in blobs looked at.
     PUZZLEFS_STAGE_DELETE = 7,
+    /// Waiting for somebody else who locks the layout; nothing is counted.
+    PUZZLEFS_STAGE_WAIT = 8,
 }
 
 impl From<Stage> for puzzlefs_stage {
@@ -35,6 +37,7 @@ impl From<Stage> for puzzlefs_stage {
             Stage::Extract => Self::PUZZLEFS_STAGE_EXTRACT,
             Stage::Check => Self::PUZZLEFS_STAGE_CHECK,
             Stage::Delete => Self::PUZZLEFS_STAGE_DELETE,
+            Stage::Wait => Self::PUZZLEFS_STAGE_WAIT,
         }
     }
 }

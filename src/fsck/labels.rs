@@ -67,11 +67,12 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::layout::{Descriptor, Layout, media_type};
+    use crate::progress::Monitor;
 
     #[test]
     fn lists_are_shared_and_do_not_grow_without_end() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::open_or_create(dir.path()).unwrap();
+        let layout = Layout::open_or_create(dir.path(), &Monitor::silent()).unwrap();
         let mut documents = Documents::new(&layout);
         let mut add = |size| {
             let media_type = media_type::MANIFEST.into();

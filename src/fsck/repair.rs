@@ -7,6 +7,7 @@ use super::{Check, Severity, State};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result};
 use crate::layout::{BlobId, Layout, Staging};
+use crate::progress::Monitor;
 
 /// The repair of a layout.
 pub(super) struct Repair<'a> {
@@ -29,7 +30,7 @@ impl<'a> Repair<'a> {
 
     /// Replaces those of the broken blobs of which there is a good copy; tells which these are.
     pub fn run(&mut self, check: &mut Check<'_>, broken: Vec<BlobId>) -> Result<HashSet<BlobId>> {
-        let alive = check.alive();
+        let (alive, monitor) = (check.alive(), check.monitor);
         let mut repaired = HashSet::new();
         for blob in broken {
             let digest = check.documents.digest(blob);
@@ -38,7 +39,7 @@ impl<'a> Repair<'a> {
             if self.layout.blob_path(digest).is_dir() || !self.tried.insert(blob) {
                 continue;
             }
-            if let Some(source) = self.take(digest, why, &alive)? {
+            if let Some(source) = self.take(digest, why, &alive, monitor)? {
                 let message = format!("{why}; a good copy is taken from '{source}'");
                 self.repaired.push((blob, message));
                 repaired.insert(blob);
@@ -64,6 +65,7 @@ impl<'a> Repair<'a> {
         digest: &Digest,
         why: &mut String,
         alive: &dyn Fn() -> Result<()>,
+        monitor: &Monitor<'_>,
     ) -> Result<Option<String>> {
         for source in &self.sources {
             let shown = source.path().display();
@@ -74,7 +76,7 @@ impl<'a> Repair<'a> {
                 Ok(file) => {
                     let staging = match &mut self.staging {
                         Some(staging) => staging,
-                        none => none.insert(Staging::begin(self.layout)?),
+                        none => none.insert(Staging::begin(self.layout, monitor)?),
                     };
                     staging.copy(*digest, &file)?;
                     return Ok(Some(shown.to_string()));

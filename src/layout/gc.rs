@@ -1,7 +1,7 @@
 //! Deleting what nothing refers to.
 
 use std::collections::HashSet;
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::references::Documents;
-use super::{BLOBS, Layout, staging};
+use super::{Layout, staging};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -77,7 +77,7 @@ pub fn gc(path: &Path, options: &GcOptions, monitor: &Monitor<'_>) -> Result<GcR
     let kept = referenced(&layout, monitor).map_err(|error| {
         error.context("nothing is deleted, since it is not known what is still referred to")
     })?;
-    let leftovers = layout.clear(options.dry_run)?;
+    let leftovers = layout.clear(options.dry_run, monitor)?;
     let mut report = GcReport {
         leftovers: leftovers.count,
         leftover_bytes: leftovers.bytes,
@@ -157,60 +157,11 @@ fn age(metadata: &Metadata, now: SystemTime) -> Duration {
     now.duration_since(changed.max(modified)).unwrap_or_default()
 }
 
-/// How long a newcomer lets somebody go first who waits to be alone.
-const COURTESY: Duration = Duration::from_secs(1);
-/// How long to wait before a lock is tried again.
-const PAUSE: Duration = Duration::from_millis(10);
-
 impl Layout {
-    /// Keeps blobs that no tag refers to from being removed; released when dropped.
-    pub(crate) fn lock_blobs(&self) -> Result<File> {
-        // Builders that come one after the other without a gap would keep a collector from its
-        // turn for ever. It holds the door; but a builder that waits may be the one that the
-        // collector waits for, so nobody waits there for long.
-        let door = self.door()?;
-        for _ in 0..COURTESY.as_millis() / PAUSE.as_millis() {
-            if try_lock(&door, &self.path, File::try_lock_shared)? {
-                break;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        super::lock(&self.path.join(BLOBS), File::lock_shared)
-    }
-
-    /// Waits until nobody relies on blobs that no tag refers to, and keeps others from doing so.
-    fn lock_blobs_alone(&self, monitor: &Monitor<'_>) -> Result<[File; 2]> {
-        let path = self.path.join(BLOBS);
-        let blobs = super::open_folder(&path).map_err(|error| Error::io("open", &path, error))?;
-        let door = self.door()?;
-        while !try_lock(&door, &self.path, File::try_lock)? {
-            monitor.count(Stage::Delete, 0)?;
-            std::thread::sleep(PAUSE);
-        }
-        while !try_lock(&blobs, &path, File::try_lock)? {
-            monitor.count(Stage::Delete, 0)?;
-            std::thread::sleep(PAUSE);
-        }
-        Ok([blobs, door])
-    }
-
-    fn door(&self) -> Result<File> {
-        let path = self.path.join("blobs");
-        super::open_folder(&path).map_err(|error| Error::io("open", &path, error))
-    }
-
     /// Removes what builders left behind that were killed.
-    fn clear(&self, dry_run: bool) -> Result<staging::Leftovers> {
-        let _lock = self.lock()?;
+    fn clear(&self, dry_run: bool, monitor: &Monitor<'_>) -> Result<staging::Leftovers> {
+        let _lock = self.lock(monitor)?;
         fault::point!("gc");
         staging::clear(&self.path, dry_run)
     }
-}
-
-fn try_lock(
-    file: &File,
-    path: &Path,
-    how: impl Fn(&File) -> std::result::Result<(), TryLockError>,
-) -> Result<bool> {
-    crate::sys::lock::try_lock(file, how).map_err(|error| Error::io("lock", path, error))
 }

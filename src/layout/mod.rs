@@ -12,6 +12,7 @@
 mod config;
 mod gc;
 mod index;
+mod lock;
 mod manifest;
 mod reference;
 mod references;
@@ -41,6 +42,7 @@ use serde_json::{Value, json};
 use crate::digest::{Digest, FsVerity, Hasher, read_parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
+use crate::progress::Monitor;
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_VERSION: &str = "1.0.0";
@@ -126,15 +128,16 @@ impl Layout {
     }
 
     /// Opens the layout at `path`, and makes it if there is nothing or an empty folder; or what
-    /// somebody left who was killed while making it.
-    pub fn open_or_create(path: &Path) -> Result<Self> {
+    /// somebody left who was killed while making it. Waits while somebody else does so, until
+    /// `monitor` says to stop.
+    pub fn open_or_create(path: &Path, monitor: &Monitor<'_>) -> Result<Self> {
         let layout = Layout { path: path.to_owned() };
         if path.exists() && !path.is_dir() {
             return Err(layout.no_directory());
         }
         fs::create_dir_all(path).map_err(|error| Error::io("make the layout", path, error))?;
         // Somebody else may be making it just now.
-        let _lock = layout.lock()?;
+        let _lock = layout.lock(monitor)?;
         if layout.is_unfinished()? {
             layout.create()?;
         }
@@ -387,9 +390,13 @@ impl Layout {
         Index::parse(&read_file(&path, index::SIZE_MAX)?, &path)
     }
 
-    /// Changes `index.json` while nobody else does.
-    pub fn update_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
-        let _lock = self.lock()?;
+    /// Changes `index.json` while nobody else does; waits for that until `monitor` says to stop.
+    pub fn update_index(
+        &self,
+        monitor: &Monitor<'_>,
+        change: impl FnOnce(&mut Index) -> Result<()>,
+    ) -> Result<()> {
+        let _lock = self.lock(monitor)?;
         let mut index = self.index()?;
         fault::point!("index");
         change(&mut index)?;
@@ -402,11 +409,6 @@ impl Layout {
         let (file, _) = open_file(&path)?;
         file.sync_all().map_err(|error| Error::io("sync", &path, error))?;
         sync_folder(&self.path)
-    }
-
-    /// Keeps others from changing `index.json`; released when dropped.
-    fn lock(&self) -> Result<File> {
-        lock(&self.path, File::lock)
     }
 
     /// Replaces a file of the layout at once and for good.
@@ -423,13 +425,6 @@ impl Layout {
         file.persist(&path).map_err(|error| failed(error.error))?;
         sync_folder(&self.path)
     }
-}
-
-fn lock(path: &Path, how: impl Fn(&File) -> io::Result<()>) -> Result<File> {
-    let failed = |error| Error::io("lock", path, error);
-    let file = open_folder(path).map_err(failed)?;
-    crate::sys::lock::lock(&file, how).map_err(failed)?;
-    Ok(file)
 }
 
 fn empty_index() -> Value {

@@ -657,6 +657,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::progress::Monitor;
 
     struct Images {
         dir: tempfile::TempDir,
@@ -665,7 +666,7 @@ mod tests {
     impl Images {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            Layout::open_or_create(dir.path()).unwrap();
+            Layout::open_or_create(dir.path(), &Monitor::silent()).unwrap();
             Images { dir }
         }
 

@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::lock::lock;
 use super::{Layout, sync_folder};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::progress::Monitor;
 use crate::sys::lock::try_lock;
 
 /// What the names of all temporary files and folders in a layout begin with.
@@ -98,17 +100,18 @@ fn clear_one(path: &Path, dry_run: bool) -> io::Result<Option<u64>> {
 }
 
 impl Staging {
-    /// Begins with no blobs. Clears what builders left behind that were killed.
-    pub fn begin(layout: &Layout) -> Result<Self> {
-        let blobs_lock = layout.lock_blobs()?;
+    /// Begins with no blobs. Clears what builders left behind that were killed. Waits while others
+    /// lock the layout, until `monitor` says to stop.
+    pub fn begin(layout: &Layout, monitor: &Monitor<'_>) -> Result<Self> {
+        let blobs_lock = layout.lock_blobs(monitor)?;
         // Nobody else makes a folder just now, which would not be locked yet.
-        let _index_lock = layout.lock()?;
+        let _index_lock = layout.lock(monitor)?;
         clear(&layout.path, false)?;
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&layout.path)
             .map_err(|error| Error::io("make a folder in", &layout.path, error))?;
-        let folder_lock = super::lock(folder.path(), File::lock)?;
+        let folder_lock = lock(folder.path(), File::try_lock, monitor)?;
         let _locks = [folder_lock, blobs_lock];
         Ok(Staging { layout: layout.clone(), folder, staged: Vec::new(), _locks })
     }

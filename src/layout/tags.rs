@@ -7,6 +7,7 @@ use super::references::{Documents, Link, Sums};
 use super::{DOCUMENT_MAX, Descriptor, Index, Layout, Name, VALUES_MAX, check_tag, parse_document};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Monitor;
 
 /// What an entry of the index is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +130,14 @@ impl Layout {
 
     /// Makes `tag` refer to what `name` refers to, instead of what it referred to. Of an entry of
     /// the index all but its tag is carried over: annotations, platform and what else there is.
+    /// Waits while others lock the layout, until `monitor` says to stop.
     ///
     /// Fails if the tag is not valid, or there is nothing called `name`.
-    pub fn tag(&self, name: &Name, tag: &str) -> Result<()> {
+    pub fn tag(&self, name: &Name, tag: &str, monitor: &Monitor<'_>) -> Result<()> {
         check_tag(tag)?;
         // A blob that no tag refers to yet must not go meanwhile.
-        let _blobs_lock = self.lock_blobs()?;
-        self.update_index(|index| {
+        let _blobs_lock = self.lock_blobs(monitor)?;
+        self.update_index(monitor, |index| {
             let entry = self.entry(index, name)?;
             index.set(tag, entry);
             Ok(())
@@ -144,11 +146,11 @@ impl Layout {
 
     /// Takes a tag away; or, with a digest, all entries of the index that refer to it, whether
     /// they have a tag or not. The blobs stay, until [`gc`](super::gc) deletes those to which
-    /// nothing refers any more.
+    /// nothing refers any more. Waits while others lock the layout, until `monitor` says to stop.
     ///
     /// Fails if there is no such entry.
-    pub fn untag(&self, name: &Name) -> Result<()> {
-        self.update_index(|index| match (index.remove(name), name) {
+    pub fn untag(&self, name: &Name, monitor: &Monitor<'_>) -> Result<()> {
+        self.update_index(monitor, |index| match (index.remove(name), name) {
             (true, _) => Ok(()),
             (false, Name::Tag(tag)) => Err(no_such_tag(self, tag, index.tags())),
             (false, Name::Digest(digest)) => Err(self.no_such_digest(digest)),

@@ -3,17 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 
-/// Waits for a lock: `how` is [`File::lock`] or its like.
-pub fn lock(file: &File, how: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
-    loop {
-        match how(file) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
 /// Takes a lock unless somebody else holds one that excludes it; tells whether that was possible.
+/// `how` is [`File::try_lock`] or its like.
 pub fn try_lock(file: &File, how: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<bool> {
     loop {
         match how(file) {

@@ -268,7 +268,7 @@ fn run_config(arguments: &mut Arguments) -> Result<()> {
     };
     let image = reference(&arguments.operands(1)[0])?;
     let Configured { descriptor, verity } =
-        configure(&image, platform.as_ref(), tag.as_deref(), &change)?;
+        configure(&image, platform.as_ref(), tag.as_deref(), &change, &Monitor::silent())?;
     show(&[
         ("digest", &descriptor.digest),
         ("verity", &hex::encode(verity)),
@@ -280,12 +280,13 @@ fn run_config(arguments: &mut Arguments) -> Result<()> {
 fn run_tag(arguments: &mut Arguments) -> Result<()> {
     let [image, tag] = arguments.operands(2) else { unreachable!("they are two") };
     let image = reference(image)?;
-    Layout::open(&image.layout)?.tag(&image.name, tag.to_str().unwrap_or_else(|| die("tag")))
+    let tag = tag.to_str().unwrap_or_else(|| die("tag"));
+    Layout::open(&image.layout)?.tag(&image.name, tag, &Monitor::silent())
 }
 
 fn run_untag(arguments: &mut Arguments) -> Result<()> {
     let image = reference(&arguments.operands(1)[0])?;
-    Layout::open(&image.layout)?.untag(&image.name)
+    Layout::open(&image.layout)?.untag(&image.name, &Monitor::silent())
 }
 
 fn run_tags(arguments: &mut Arguments) -> Result<()> {

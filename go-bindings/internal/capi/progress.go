@@ -22,6 +22,7 @@ const (
 	StageCompare = C.PUZZLEFS_STAGE_COMPARE
 	StageUnpack  = C.PUZZLEFS_STAGE_UNPACK
 	StageDelete  = C.PUZZLEFS_STAGE_DELETE
+	StageWait    = C.PUZZLEFS_STAGE_WAIT
 )
 
 // Progress is puzzlefs_progress.

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 
 use puzzlefs::config::{ConfigChange, Configured, configure};
 use puzzlefs::layout::ConfigOptions;
+use puzzlefs::progress::Monitor;
 use puzzlefs::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::args::Config;
+use crate::interrupt;
 use crate::look;
 use crate::output::Failure;
 
@@ -21,8 +23,9 @@ pub fn run(args: Config) -> Result<ExitCode, Failure> {
         return Err(Error::new(ErrorKind::InvalidInput, message).into());
     }
     let (image, platform) = (&args.image.reference, args.image.platform.as_ref());
+    let report = |_| interrupt::flow();
     let Configured { descriptor, verity } =
-        configure(image, platform, args.tag.as_deref(), &change)?;
+        configure(image, platform, args.tag.as_deref(), &change, &Monitor::new(&report))?;
     if args.json {
         look::print_json(&json!({
             "descriptor": {

@@ -1,5 +1,6 @@
 //! Signals that ask the program to stop: the work in progress is cancelled and cleared away.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -46,5 +47,13 @@ pub fn exit_code() -> Option<u8> {
     match SIGNAL.load(Ordering::Relaxed) {
         0 => None,
         signal => Some(128 + signal as u8),
+    }
+}
+
+/// Whether work goes on: not after a signal.
+pub fn flow() -> ControlFlow<()> {
+    match exit_code() {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
     }
 }

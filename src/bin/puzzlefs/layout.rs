@@ -7,16 +7,20 @@ use puzzlefs::progress::Monitor;
 use serde_json::Value;
 
 use crate::args::{Gc, Tag, Tags, Untag};
+use crate::interrupt;
 use crate::look;
 use crate::output::{Bar, Failure, note};
 
 pub fn tag(args: Tag) -> Result<ExitCode, Failure> {
-    Layout::open(&args.image.layout)?.tag(&args.image.name, &args.tag)?;
+    let report = |_| interrupt::flow();
+    let layout = Layout::open(&args.image.layout)?;
+    layout.tag(&args.image.name, &args.tag, &Monitor::new(&report))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn untag(args: Untag) -> Result<ExitCode, Failure> {
-    Layout::open(&args.image.layout)?.untag(&args.image.name)?;
+    let report = |_| interrupt::flow();
+    Layout::open(&args.image.layout)?.untag(&args.image.name, &Monitor::new(&report))?;
     Ok(ExitCode::SUCCESS)
 }
 

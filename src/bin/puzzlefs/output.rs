@@ -81,10 +81,7 @@ impl Bar {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         }
-        match crate::interrupt::exit_code() {
-            Some(_) => ControlFlow::Break(()),
-            None => ControlFlow::Continue(()),
-        }
+        crate::interrupt::flow()
     }
 }
 
@@ -104,6 +101,7 @@ fn style(stage: Stage) -> ProgressStyle {
         Stage::Compare => format!("comparing  {bytes}"),
         Stage::Store => format!("storing    {bytes}"),
         Stage::Extract => format!("extracting {bytes}"),
+        Stage::Wait => "waiting for others".to_owned(),
         Stage::Delete => "looking at blobs: {pos}/{len}".to_owned(),
         _ => format!("checking   {bytes}"),
     };
