@@ -242,9 +242,10 @@ pub fn detach(point: &Path, lazy: bool) -> Result<()> {
 fn not_unmounted(point: &Path, error: Errno) -> Error {
     let told = Error::io("unmount", point, error);
     match error {
-        Errno::BUSY => {
-            told.advice("somebody uses it: wait for them, or unmount it lazily (--lazy)")
-        }
+        Errno::BUSY => told.advice(
+            "somebody uses it, or has mounted something below it: wait for them, or unmount it \
+             lazily (--lazy)",
+        ),
         _ => told,
     }
 }
@@ -260,7 +261,8 @@ fn ask_helper_to_unmount(point: &Path, lazy: bool) -> Result<()> {
             let busy = String::from_utf8_lossy(&output.stderr).contains("busy");
             Err(match busy {
                 true => not_unmounted(point, Errno::BUSY),
-                false => helper_failed("unmount", point, &output.stderr),
+                false => helper_failed("unmount", point, &output.stderr)
+                    .advice("only who mounted it can, and root"),
             })
         }
     }

@@ -14,9 +14,7 @@ use super::common::command::{fail, puzzlefs, run, succeed};
 use super::common::layout::text;
 use super::common::tree::{self, KIB, mkdir, random};
 use super::common::verity::fs_verity;
-use super::support::{Mounted, Stage, alone, daemons, is_mounted, wait_until};
-
-const NO_OPTIONS: [&str; 0] = [];
+use super::support::{Mounted, NO_OPTIONS, Stage, alone, daemons, is_mounted, wait_until};
 
 fn small() -> Stage {
     Stage::new(|tree| fs::write(tree.join("file"), tree::lines(200 * KIB)).unwrap())

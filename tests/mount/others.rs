@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::common::command::{ORDINARY_USER, fail, run, succeed};
 use super::common::tree::{KIB, mkdir, random, set_mode};
-use super::support::{Mounted, Stage, daemons, is_mounted, wait_until};
+use super::support::{Mounted, NO_OPTIONS, Stage, daemons, is_mounted, wait_until};
 
 const ORDINARY_GROUP: u32 = 65533;
 
@@ -85,9 +85,16 @@ fn a_user_learns_why_not() {
     let mut command = as_user(stage.path("puzzlefs"));
     let output = fail(1, command.arg("mount").arg(stage.layout.image("v1")).arg(&point));
     assert!(output.errors().contains("fusermount3 cannot mount"), "{output}");
-    let output = fail(1, &mut user_mounts(&stage, &["-w"]));
-    assert!(output.errors().contains("needs root, or a user namespace"), "{output}");
-    assert!(!is_mounted(&stage.point()));
+    let kept = stage.path("own/kept");
+    for options in [&["-w"][..], &["-p", kept.to_str().unwrap()]] {
+        let output = fail(1, &mut user_mounts(&stage, options));
+        assert!(output.errors().contains("needs root, or a user namespace"), "{output}");
+        assert!(!is_mounted(&stage.point()) && !kept.exists(), "{output}");
+    }
+    let mounted = stage.mount(&NO_OPTIONS);
+    let output = fail(1, as_user(stage.path("puzzlefs")).arg("umount").arg(stage.point()));
+    assert!(output.errors().contains("only who mounted it can, and root"), "{output}");
+    mounted.unmount();
 }
 
 /// In a user namespace, somebody is root who is not: mounts are its own, writable too.

@@ -19,6 +19,9 @@ use super::common::tree::mkdir;
 /// Far more than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A mount as it is without any.
+pub const NO_OPTIONS: [&str; 0] = [];
+
 /// Waits until it is so.
 #[track_caller]
 pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
