@@ -422,18 +422,28 @@ fn extracting_as_an_ordinary_user() {
     extract_as_an_ordinary_user(&["unshare", "--map-root-user"], &capabilities_are_its_own);
 }
 
+/// A command that runs one as an ordinary user.
+const AS_ORDINARY_USER: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// A folder of that user's, and a copy of the program, since the user may have no way to where it is
+/// built.
+fn for_an_ordinary_user(dir: &Path) -> (PathBuf, PathBuf) {
+    let home = mkdir(&dir.join("home"));
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    let program = dir.join("puzzlefs");
+    fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
+    (home, program)
+}
+
 fn extract_as_an_ordinary_user(wrapper: &[&str], lost: &[&str]) {
     let dir = temp_dir();
     let tree = mkdir(&dir.path().join("tree"));
     everything(&tree);
     let layout = Layout::new(dir.path().join("out"));
     build(&tree, &layout, "v1", &[]);
-    let home = mkdir(&dir.path().join("home"));
-    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
-    let program = dir.path().join("puzzlefs");
-    fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(wrapper).arg(&program);
+    let (home, program) = for_an_ordinary_user(dir.path());
+    let mut command = Command::new(AS_ORDINARY_USER[0]);
+    command.args(&AS_ORDINARY_USER[1..]).args(wrapper).arg(&program);
     command.arg("extract").arg(layout.image("v1")).arg(home.join("x"));
     let told = succeed(&mut command).errors();
     for what in lost {
@@ -458,7 +468,6 @@ fn extract_as_an_ordinary_user(wrapper: &[&str], lost: &[&str]) {
 /// A program gets the rights of its owner only if that is who the image says.
 #[test]
 fn programs_of_other_owners_get_no_rights() {
-    const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let dir = temp_dir();
     let tree = mkdir(&dir.path().join("tree"));
     for (name, owner) in [("root", 0), ("other", 1000)] {
@@ -471,15 +480,12 @@ fn programs_of_other_owners_get_no_rights() {
     set_mode(&mkdir(&tree.join("shared")), 0o2775);
     let layout = Layout::new(dir.path().join("out"));
     build(&tree, &layout, "v1", &[]);
-    let home = mkdir(&dir.path().join("home"));
-    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
-    let program = dir.path().join("puzzlefs");
-    fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
+    let (home, program) = for_an_ordinary_user(dir.path());
     // Who extracts, how, and which programs get what they had.
     let rows: [(&[&str], &[&str], &[&str]); 3] = [
         (&["env"], &[], &["root", "other"]),
         (&["env"], &["--no-same-owner"], &["root"]),
-        (NOBODY, &[], &[]),
+        (AS_ORDINARY_USER, &[], &[]),
     ];
     for (number, (user, options, whole)) in rows.iter().enumerate() {
         let target = home.join(number.to_string());
