@@ -22,8 +22,8 @@ type ExtractResult struct {
 	Inodes int64
 	// Bytes is the sum of the files' sizes.
 	Bytes int64
-	// Lost is what was not restored, by kind: for want of privileges, or since a program's owner is
-	// another one than in the image.
+	// Lost is what was not restored, one for each kind, in the order of their names: for want of
+	// privileges, or since a program's owner is another one than in the image.
 	Lost []Lost
 }
 

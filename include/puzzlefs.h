@@ -1134,7 +1134,7 @@ typedef struct puzzlefs_lost {
    */
   const char *what;
   /**
-   * The path in the image of the first inode that lost it: any bytes but NUL.
+   * The path in the image of the inode with the lowest number that lost it: any bytes but NUL.
    */
   const char *first;
   /**
@@ -1144,7 +1144,8 @@ typedef struct puzzlefs_lost {
 } puzzlefs_lost;
 
 /**
- * A function of the caller that is told what could not be restored, once for each `what`.
+ * A function of the caller that is told what could not be restored, once for each `what`, in the
+ * order of their bytes.
  *
  * Parameters:
  * - `lost`: what it is, valid during the call only, with its strings.

@@ -1,6 +1,7 @@
 //! Writing an image out as a directory.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -46,7 +47,7 @@ pub struct ExtractReport {
     pub inodes: u64,
     /// The sum of the files' sizes.
     pub bytes: u64,
-    /// What could not be restored, by kind, since the caller is not root.
+    /// What could not be restored since the caller is not root, sorted by what it is.
     pub lost: Vec<Lost>,
 }
 
@@ -58,7 +59,7 @@ pub struct Lost {
     pub what: String,
     /// How many inodes lost it.
     pub count: u64,
-    /// The path in the image of the first of them.
+    /// The path in the image of the first of them, by inode number.
     pub first: PathBuf,
 }
 
@@ -189,7 +190,14 @@ struct Extraction<'a> {
     user: (u32, u32),
     privileged: bool,
     locations: Locations,
-    lost: Mutex<Vec<Lost>>,
+    lost: Mutex<BTreeMap<String, Loss>>,
+}
+
+/// How often something could not be restored: the same in whatever order the threads come.
+struct Loss {
+    count: u64,
+    /// The lowest inode that lost it.
+    first: Ino,
 }
 
 /// Device and inode number.
@@ -251,7 +259,7 @@ impl<'a> Extraction<'a> {
             user: (user.as_raw(), rustix::process::getegid().as_raw()),
             privileged,
             locations: image.tree().locations(),
-            lost: Mutex::new(Vec::new()),
+            lost: Mutex::default(),
         })
     }
 
@@ -274,8 +282,7 @@ impl<'a> Extraction<'a> {
         self.finish_directories(&folders)?;
         let tree = self.tree();
         let bytes = tree.iter().map(|(ino, _)| self.image.size(ino)).sum();
-        let lost = self.lost.into_inner().expect("no thread panics with the lock");
-        Ok(ExtractReport { inodes: tree.inodes().len() as u64, bytes, lost })
+        Ok(ExtractReport { inodes: tree.inodes().len() as u64, bytes, lost: self.lost() })
     }
 
     /// All inodes that are not the root, with the directory and name where they are first seen.
@@ -565,13 +572,27 @@ impl<'a> Extraction<'a> {
 
     fn lose(&self, what: &str, node: &Node<'_>) {
         let mut lost = self.lost.lock().expect("no thread panics with the lock");
-        match lost.iter_mut().find(|lost| lost.what == what) {
-            Some(lost) => lost.count += 1,
+        match lost.get_mut(what) {
+            Some(loss) => {
+                loss.count += 1;
+                loss.first = loss.first.min(node.ino);
+            }
             None => {
-                let first = self.tree().path(&self.locations, node.ino);
-                lost.push(Lost { what: what.to_owned(), count: 1, first });
+                lost.insert(what.to_owned(), Loss { count: 1, first: node.ino });
             }
         }
+    }
+
+    fn lost(&self) -> Vec<Lost> {
+        let lost = self.lost.lock().expect("no thread panics with the lock");
+        let path = |ino| Path::new("/").join(self.tree().path(&self.locations, ino));
+        lost.iter()
+            .map(|(what, loss)| Lost {
+                what: what.clone(),
+                count: loss.count,
+                first: path(loss.first),
+            })
+            .collect()
     }
 }
 

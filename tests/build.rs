@@ -507,6 +507,36 @@ fn programs_of_other_owners_get_no_rights() {
     }
 }
 
+/// What is not restored is told the same however many threads find it.
+#[test]
+fn losses_are_told_in_one_order() {
+    let dir = temp_dir();
+    let tree = mkdir(&dir.path().join("tree"));
+    for number in 0..200 {
+        let program = tree.join(format!("{number:03}"));
+        fs::write(&program, "").unwrap();
+        if number % 2 == 1 {
+            set_xattr(&program, b"security.capability", &tree::capability());
+        }
+        set_mode(&program, if number % 3 == 2 { 0o4755 } else { 0o755 });
+    }
+    let layout = Layout::new(dir.path().join("out"));
+    build(&tree, &layout, "v1", &[]);
+    let (home, program) = for_an_ordinary_user(dir.path());
+    let expected = serde_json::json!([
+        {"what": "owner", "count": 201, "first": "/"},
+        {"what": "security.capability", "count": 100, "first": "/001"},
+        {"what": "set-user-ID or set-group-ID", "count": 66, "first": "/002"},
+    ]);
+    for (run, threads) in [1, 2, 8, 8, 8, 8].into_iter().enumerate() {
+        let mut command = Command::new(AS_ORDINARY_USER[0]);
+        command.args(&AS_ORDINARY_USER[1..]).arg(&program).args(["extract", "--quiet", "--json"]);
+        command.arg(format!("--threads={threads}"));
+        let told = succeed(command.arg(layout.image("v1")).arg(home.join(run.to_string())));
+        assert_eq!(told.json()["lost"], expected, "{threads} threads");
+    }
+}
+
 /// What a terminal would take for a command is escaped there; who reads a pipe gets what is.
 #[test]
 fn names_are_escaped_for_terminals() {

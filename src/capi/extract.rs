@@ -30,13 +30,14 @@ pub struct puzzlefs_lost {
     /// What it is: `owner`, `device`, `set-user-ID or set-group-ID`, or the name of an extended
     /// attribute.
     pub what: *const c_char,
-    /// The path in the image of the first inode that lost it: any bytes but NUL.
+    /// The path in the image of the inode with the lowest number that lost it: any bytes but NUL.
     pub first: *const c_char,
     /// How many inodes lost it.
     pub count: u64,
 }
 
-/// A function of the caller that is told what could not be restored, once for each `what`.
+/// A function of the caller that is told what could not be restored, once for each `what`, in the
+/// order of their bytes.
 ///
 /// Parameters:
 /// - `lost`: what it is, valid during the call only, with its strings.
