@@ -6,7 +6,7 @@
 //! `PUZZLEFS_SECONDS` says how much processor time a run may take, on a machine that has nothing else
 //! to do: 5 is what is promised. Without it, only what hangs fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,8 +20,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::check::{PUZZLEFS, Run, Verdict, limited, nothing_written, scratch};
-use crate::forge::{Image, dir, symlink};
-use crate::images::{ROOT, content_of_f, sample};
+use crate::forge::{Blob, Image, dir, symlink};
+use crate::images::{R, ROOT, content_of_f, sample};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Verb {
@@ -261,7 +261,7 @@ impl Answer {
 /// than they may, and all programs say the same.
 pub fn refused_by(dir: &Path, verbs: &[Verb], message: &str) -> Verdict {
     prepare(dir);
-    let row = Row { verbs, message, size: metadata_size(&dir.join("out")) };
+    let row = Row { verbs, message, size: Size::of(&dir.join("out")) };
     let mut said = HashMap::new();
     let mut problems = Vec::new();
     for (program, number) in programs().iter().zip(0..) {
@@ -292,8 +292,7 @@ pub fn refused_by(dir: &Path, verbs: &[Verb], message: &str) -> Verdict {
 struct Row<'a> {
     verbs: &'a [Verb],
     message: &'a str,
-    /// How much metadata the image has.
-    size: u64,
+    size: Size,
 }
 
 impl Row<'_> {
@@ -366,14 +365,10 @@ fn most_seconds() -> f64 {
 
 /// What an image may take beyond what an honest one of the same size takes.
 const BEYOND: u64 = 64 << 20;
-/// Images of about the same size are compared with the same honest one.
-const SIZES: u64 = 8 << 20;
-
-/// The most memory that the program may take for the verb and an image of so much metadata.
-fn most_memory(program: usize, verb: Verb, metadata: u64) -> u64 {
-    type Known = HashMap<(usize, Verb, u64), u64>;
+/// The most memory that the program may take for the verb and an image of this size.
+fn most_memory(program: usize, verb: Verb, size: Size) -> u64 {
+    type Known = HashMap<(usize, Verb, Size), u64>;
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-    let size = metadata / SIZES * SIZES;
     let mut known = KNOWN.lock().expect("the lock");
     let honest = || {
         let scratch = scratch();
@@ -387,37 +382,82 @@ fn most_memory(program: usize, verb: Verb, metadata: u64) -> u64 {
     BEYOND + *known.get_or_insert_default().entry(key).or_insert_with(honest)
 }
 
-/// The sample with so many symlinks more, with long targets, that its metadata has at least `size`
-/// bytes.
-fn honest(size: u64) -> Image {
-    const TARGET: usize = 4000;
-    const NEW: u64 = 6;
-    let mut image = sample();
-    let links = NEW + 1..=NEW + size.div_ceil(TARGET as u64);
-    let target = "t".repeat(TARGET);
-    let names: Vec<(String, u64)> = links.clone().map(|ino| (format!("{ino:08}"), ino)).collect();
-    let names: Vec<(&str, u64)> = names.iter().map(|(name, ino)| (name.as_str(), *ino)).collect();
-    image.inode(ROOT).entries().insert(0, (b"all".into(), NEW));
-    image.metadatas[0].push(dir(NEW, &names));
-    image.metadatas[0].extend(links.map(|ino| symlink(ino, &target)));
-    image
+/// How many bytes an image has, about: those of about the same size are compared with the same honest
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Size {
+    metadata: u64,
+    /// What its packs hold, uncompressed.
+    data: u64,
 }
 
-/// How much metadata the image `v1` of a layout has; 0 if that can't be told.
-fn metadata_size(layout: &Path) -> u64 {
+impl Size {
+    const METADATA: u64 = 8 << 20;
+    const DATA: u64 = 32 << 20;
+
+    /// Of the image `v1` of a layout; of what can't be told, 0.
+    fn of(layout: &Path) -> Self {
+        let layers = layers(layout).unwrap_or_default();
+        let metadata = layers.first().map_or(0, |(path, size)| len(path).min(*size));
+        let packs: HashSet<&Path> = layers.iter().skip(1).map(|(path, _)| &**path).collect();
+        let data: u64 = packs.into_iter().map(content).sum();
+        Size {
+            metadata: metadata / Self::METADATA * Self::METADATA,
+            data: data / Self::DATA * Self::DATA,
+        }
+    }
+}
+
+/// The paths of the layers of the image `v1`, with the sizes that its manifest says.
+fn layers(layout: &Path) -> Option<Vec<(PathBuf, u64)>> {
     let document = |path: &Path| -> Option<Value> {
-        let is_small = fs::metadata(path).ok()?.len() < SIZES && fs::metadata(path).ok()?.is_file();
+        let is_small = len(path) < Size::METADATA;
         serde_json::from_slice(&is_small.then(|| fs::read(path).ok())??).ok()
     };
     let blob = |descriptor: &Value| {
         let digest = descriptor["digest"].as_str()?.strip_prefix("sha256:")?;
         Some(layout.join("blobs/sha256").join(digest))
     };
-    let find = || {
-        let index = document(&layout.join("index.json"))?;
-        let manifest = document(&blob(&index["manifests"][0])?)?;
-        let rootfs = &manifest["layers"][0];
-        Some(fs::metadata(blob(rootfs)?).ok()?.len().min(rootfs["size"].as_u64()?))
-    };
-    find().unwrap_or(0)
+    let index = document(&layout.join("index.json"))?;
+    let manifest = document(&blob(&index["manifests"][0])?)?;
+    let layers = manifest["layers"].as_array()?.iter();
+    Some(layers.filter_map(|layer| Some((blob(layer)?, layer["size"].as_u64()?))).collect())
+}
+
+/// The length of a file; of what is no file, 0.
+fn len(path: &Path) -> u64 {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len())
+}
+
+/// How many bytes a blob of data holds, as zstd says, if it is compressed.
+fn content(path: &Path) -> u64 {
+    const MOST: u64 = 1 << 30;
+    if len(path) == 0 {
+        return 0;
+    }
+    let decoder = File::open(path).and_then(zstd::Decoder::new);
+    let content = decoder.and_then(|d| io::copy(&mut d.take(MOST), &mut io::sink()));
+    content.unwrap_or_else(|_| len(path))
+}
+
+/// The sample with so many symlinks more, with long targets, and with a file so large, that it has at
+/// least that size.
+fn honest(size: Size) -> Image {
+    const TARGET: usize = 4000;
+    const NEW: u64 = 6;
+    let mut image = sample();
+    let links = NEW + 1..=NEW + size.metadata.div_ceil(TARGET as u64);
+    let target = "t".repeat(TARGET);
+    let names: Vec<(String, u64)> = links.clone().map(|ino| (format!("{ino:08}"), ino)).collect();
+    let names: Vec<(&str, u64)> = names.iter().map(|(name, ino)| (name.as_str(), *ino)).collect();
+    image.inode(ROOT).entries().insert(0, (b"all".into(), NEW));
+    image.metadatas[0].push(dir(NEW, &names));
+    image.metadatas[0].extend(links.map(|ino| symlink(ino, &target)));
+    if size.data > 0 {
+        let content: Vec<u8> = (0..size.data).map(|at| (at >> 10) as u8).collect();
+        let blob = Blob::zstd(&content);
+        *image.inode(R).extents() = vec![blob.extent(0, size.data)];
+        image.blobs.push(blob);
+    }
+    image
 }
