@@ -1,6 +1,7 @@
 package puzzlefs
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -86,14 +87,19 @@ type ConfigResult struct {
 
 // Config changes the configuration of an image, LAYOUT:TAG, as a step of its history that adds no
 // layer. The file system is the same, and everything in configuration, manifest and index that is
-// not told to change stays. Nil options add to the history only.
-func Config(image string, options *ConfigOptions) (*ConfigResult, error) {
+// not told to change stays. Nil options add to the history only. If ctx ends while others lock the
+// layout, nothing is changed.
+func Config(ctx context.Context, image string, options *ConfigOptions) (*ConfigResult, error) {
 	if options == nil {
 		options = &ConfigOptions{}
 	}
-	configured, err := capi.Config(image, options.settings())
+	settings := options.settings()
+	configured, err := supervise(ctx, nil, func(progress capi.ProgressFunc) (*capi.ConfigResult, error) {
+		settings.Progress = progress
+		return capi.Config(image, settings)
+	})
 	if err != nil {
-		return nil, wrapError(err)
+		return nil, err
 	}
 	return &ConfigResult{
 		Digest: configured.Digest,

@@ -408,7 +408,7 @@ func ExampleImage_Diff() {
 func ExampleConfig() {
 	defer inExample()()
 
-	_, err := puzzlefs.Config("images:v1", &puzzlefs.ConfigOptions{
+	_, err := puzzlefs.Config(context.Background(), "images:v1", &puzzlefs.ConfigOptions{
 		Entrypoint: []string{"/bin/app"},
 		Env:        []string{"LANG=C.UTF-8"},
 		CreatedBy:  "a packager",
@@ -441,7 +441,7 @@ func ExampleConfig() {
 func ExampleTags() {
 	defer inExample()()
 
-	if err := puzzlefs.Tag("images:v1", "latest"); err != nil {
+	if err := puzzlefs.Tag(context.Background(), "images:v1", "latest"); err != nil {
 		log.Fatal(err)
 	}
 	entries, err := puzzlefs.Tags("images")
@@ -461,7 +461,7 @@ func ExampleGC() {
 	defer inExample()()
 
 	digest := must(puzzlefs.Tags("images"))[0].Digest
-	if err := puzzlefs.Untag("images:v1"); err != nil {
+	if err := puzzlefs.Untag(context.Background(), "images:v1"); err != nil {
 		log.Fatal(err)
 	}
 	report, err := puzzlefs.GC(context.Background(), "images", &puzzlefs.GCOptions{Grace: puzzlefs.NoGrace})

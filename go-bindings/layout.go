@@ -50,15 +50,29 @@ func Tags(layout string) ([]TagEntry, error) {
 }
 
 // Tag makes a tag refer to what another one of the same layout refers to, of whatever kind it is.
-// The image is LAYOUT:TAG or LAYOUT@sha256:HEX.
-func Tag(image, tag string) error {
-	return wrapError(capi.Tag(image, tag))
+// The image is LAYOUT:TAG or LAYOUT@sha256:HEX. If ctx ends while others lock the layout, nothing is
+// changed.
+func Tag(ctx context.Context, image, tag string) error {
+	return change(ctx, func(progress capi.ProgressFunc) error {
+		return capi.Tag(image, tag, progress)
+	})
 }
 
 // Untag takes a tag, LAYOUT:TAG, away; or all that the index has of a digest, with tags and
-// without, for LAYOUT@sha256:HEX. The blobs stay until [GC] finds that nothing refers to them.
-func Untag(image string) error {
-	return wrapError(capi.Untag(image))
+// without, for LAYOUT@sha256:HEX. The blobs stay until [GC] finds that nothing refers to them. If ctx
+// ends while others lock the layout, nothing is changed.
+func Untag(ctx context.Context, image string) error {
+	return change(ctx, func(progress capi.ProgressFunc) error {
+		return capi.Untag(image, progress)
+	})
+}
+
+// change runs work until ctx ends.
+func change(ctx context.Context, work func(capi.ProgressFunc) error) error {
+	_, err := supervise(ctx, nil, func(progress capi.ProgressFunc) (struct{}, error) {
+		return struct{}{}, work(progress)
+	})
+	return err
 }
 
 // NoGrace is a [GCOptions.Grace] of no time at all.

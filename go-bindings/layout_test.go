@@ -1,6 +1,7 @@
 package puzzlefs_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +29,7 @@ func TestConfig(t *testing.T) {
 	config := []byte(`{"config": {"Cmd": ["sh"], "x": 1}}`)
 	configFile := filepath.Join(t.TempDir(), "config.json")
 	check(t, os.WriteFile(configFile, config, 0o644))
-	must(puzzlefs.Config(image, &puzzlefs.ConfigOptions{
+	must(puzzlefs.Config(context.Background(), image, &puzzlefs.ConfigOptions{
 		Entrypoint: []string{"/old"},
 		Env:        []string{"A=b"},
 		Labels:     map[string]string{"a": "b"},
@@ -86,7 +88,7 @@ func TestConfig(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			c.options.Tag = "library"
-			got := must(puzzlefs.Config(image, c.options))
+			got := must(puzzlefs.Config(context.Background(), image, c.options))
 			args := append([]string{"config", image, "--tag=command", "--json"}, c.args...)
 			var want struct {
 				Descriptor struct {
@@ -103,13 +105,13 @@ func TestConfig(t *testing.T) {
 	}
 
 	// What no option of the command does: no entry point, which is not the same as to leave it.
-	must(puzzlefs.Config(image, &puzzlefs.ConfigOptions{Entrypoint: []string{}}))
+	must(puzzlefs.Config(context.Background(), image, &puzzlefs.ConfigOptions{Entrypoint: []string{}}))
 	opened := must(puzzlefs.Open(image, nil))
 	defer opened.Close()
 	if document := string(must(opened.Inspect())); !strings.Contains(document, `"Entrypoint":[]`) {
 		t.Errorf("there still is an entry point: %s", document)
 	}
-	if must(puzzlefs.Config(image, nil)).Digest == opened.Digest() {
+	if must(puzzlefs.Config(context.Background(), image, nil)).Digest == opened.Digest() {
 		t.Error("nothing was added to the history")
 	}
 
@@ -122,20 +124,21 @@ func TestConfig(t *testing.T) {
 		"NUL in a label":   {Labels: map[string]string{"a": "\x00"}},
 		"no configuration": {Config: []byte("[]")},
 	} {
-		if _, err := puzzlefs.Config(image, options); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := puzzlefs.Config(context.Background(), image, options); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := puzzlefs.Config(layout+":none", nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := puzzlefs.Config(context.Background(), layout+":none", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
 func TestTags(t *testing.T) {
 	image, layout := build(t, makeTree(t), nil)
-	check(t, puzzlefs.Tag(image, "v2"))
-	check(t, puzzlefs.Untag(image))
-	check(t, puzzlefs.Tag(layout+":v2", "latest"))
+	ctx := context.Background()
+	check(t, puzzlefs.Tag(ctx, image, "v2"))
+	check(t, puzzlefs.Untag(ctx, image))
+	check(t, puzzlefs.Tag(ctx, layout+":v2", "latest"))
 	var printed []puzzlefs.TagEntry
 	check(t, json.Unmarshal(command(t, "tags", "--json", layout), &printed))
 	got := must(puzzlefs.Tags(layout))
@@ -152,7 +155,7 @@ func TestTags(t *testing.T) {
 	if !slices.Equal(tags, []string{"v2", "latest"}) {
 		t.Errorf("the tags are %q", tags)
 	}
-	check(t, puzzlefs.Untag(layout+"@"+got[0].Digest))
+	check(t, puzzlefs.Untag(ctx, layout+"@"+got[0].Digest))
 	if left := must(puzzlefs.Tags(layout)); len(left) != 0 {
 		t.Errorf("there still is %+v", left)
 	}
@@ -162,17 +165,46 @@ func TestTags(t *testing.T) {
 		err error
 		is  error
 	}{
-		"no such tag":    {puzzlefs.Tag(image, "v3"), fs.ErrNotExist},
-		"no tag to take": {puzzlefs.Untag(image), fs.ErrNotExist},
+		"no such tag":    {puzzlefs.Tag(ctx, image, "v3"), fs.ErrNotExist},
+		"no tag to take": {puzzlefs.Untag(ctx, image), fs.ErrNotExist},
 		"no layout":      {second(puzzlefs.Tags(missing)), fs.ErrNotExist},
-		"no name":        {puzzlefs.Tag(layout, "v3"), fs.ErrInvalid},
-		"a bad tag":      {puzzlefs.Tag(image, ""), fs.ErrInvalid},
-		"NUL in a tag":   {puzzlefs.Tag(image, "a\x00"), fs.ErrInvalid},
-		"NUL in a name":  {puzzlefs.Untag(image + "\x00"), fs.ErrInvalid},
+		"no name":        {puzzlefs.Tag(ctx, layout, "v3"), fs.ErrInvalid},
+		"a bad tag":      {puzzlefs.Tag(ctx, image, ""), fs.ErrInvalid},
+		"NUL in a tag":   {puzzlefs.Tag(ctx, image, "a\x00"), fs.ErrInvalid},
+		"NUL in a name":  {puzzlefs.Untag(ctx, image+"\x00"), fs.ErrInvalid},
 		"NUL in a path":  {second(puzzlefs.Tags(layout + "\x00")), fs.ErrInvalid},
 	} {
 		if !errors.Is(c.err, c.is) {
 			t.Errorf("%s: %v", name, c.err)
+		}
+	}
+}
+
+// TestLocked changes a layout that somebody else has locked: it waits no longer than it is told.
+func TestLocked(t *testing.T) {
+	image, layout := build(t, makeTree(t), nil)
+	index := must(os.ReadFile(filepath.Join(layout, "index.json")))
+	folder := must(os.Open(layout))
+	check(t, syscall.Flock(int(folder.Fd()), syscall.LOCK_SH))
+	calls := map[string]func(context.Context) error{
+		"Tag":    func(ctx context.Context) error { return puzzlefs.Tag(ctx, image, "v2") },
+		"Config": func(ctx context.Context) error { return second(puzzlefs.Config(ctx, image, nil)) },
+		"Untag":  func(ctx context.Context) error { return puzzlefs.Untag(ctx, image) },
+	}
+	for name, call := range calls {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+	if now := must(os.ReadFile(filepath.Join(layout, "index.json"))); !bytes.Equal(now, index) {
+		t.Errorf("the index is %s", now)
+	}
+	check(t, folder.Close())
+	for _, name := range []string{"Tag", "Config", "Untag"} {
+		if err := calls[name](context.Background()); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -186,8 +218,8 @@ func TestGC(t *testing.T) {
 	entry := must(puzzlefs.Tags(layout))[0]
 	leftover := filepath.Join(layout, ".puzzlefs-leftover")
 	check(t, os.WriteFile(leftover, []byte("12345"), 0o644))
-	check(t, puzzlefs.Untag(image))
 	ctx := context.Background()
+	check(t, puzzlefs.Untag(ctx, image))
 
 	// All blobs are young.
 	want := &puzzlefs.GCReport{Removed: []string{}, Leftovers: 1, BytesLeftovers: 5, BytesYoung: entry.Bytes}

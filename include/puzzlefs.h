@@ -986,6 +986,14 @@ typedef struct puzzlefs_config_options {
    * environment's `SOURCE_DATE_EPOCH`, else when the image was created.
    */
   int64_t created;
+  /**
+   * Is told while others lock the layout, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
 } puzzlefs_config_options;
 
 /**
@@ -1432,6 +1440,28 @@ typedef struct puzzlefs_xattr {
 } puzzlefs_xattr;
 
 /**
+ * How a tag is set or taken away. Zeros, but for `size`, are the defaults.
+ */
+typedef struct puzzlefs_tag_options {
+  /**
+   * `sizeof(puzzlefs_tag_options)`.
+   */
+  size_t size;
+  /**
+   * 0: there are no flags yet.
+   */
+  uint64_t flags;
+  /**
+   * Is told while others lock the layout, and may cancel; NULL for nobody.
+   */
+  puzzlefs_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *data;
+} puzzlefs_tag_options;
+
+/**
  * What is deleted. Zeros, but for `size`, are the defaults. A number that a flag must announce is
  * refused without it.
  */
@@ -1742,7 +1772,8 @@ puzzlefs_status puzzlefs_convert(const char *from,
  * - `error`: see `puzzlefs_error`.
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
- * sense or an image that is not one of puzzlefs, `PUZZLEFS_ERR_NOT_FOUND` without the image.
+ * sense or an image that is not one of puzzlefs, `PUZZLEFS_ERR_NOT_FOUND` without the image,
+ * `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any. No other thread may change the environment (`setenv`) meanwhile.
  *
@@ -2334,19 +2365,23 @@ puzzlefs_status puzzlefs_image_inspect(const struct puzzlefs_image *image,
  * Parameters:
  * - `image`: what it shall refer to: `LAYOUT:TAG` or `LAYOUT@sha256:HEX`.
  * - `tag`: the tag; one that is there is moved.
+ * - `options`: how it is set; NULL for the defaults.
  * - `error`: see `puzzlefs_error`.
  *
  * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the image,
- * `PUZZLEFS_ERR_INVALID_INPUT` for a tag that is none.
+ * `PUZZLEFS_ERR_INVALID_INPUT` for a tag that is none, `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any.
  *
  * ```c
- * if (puzzlefs_tag("images:v1", "latest", &error) != PUZZLEFS_OK)
+ * if (puzzlefs_tag("images:v1", "latest", NULL, &error) != PUZZLEFS_OK)
  *     return fail(error);
  * ```
  */
-puzzlefs_status puzzlefs_tag(const char *image, const char *tag, struct puzzlefs_error **error);
+puzzlefs_status puzzlefs_tag(const char *image,
+                             const char *tag,
+                             const struct puzzlefs_tag_options *options,
+                             struct puzzlefs_error **error);
 
 /**
  * Takes a tag away. What it refers to stays, until `puzzlefs_gc` finds that nothing refers to it
@@ -2355,18 +2390,22 @@ puzzlefs_status puzzlefs_tag(const char *image, const char *tag, struct puzzlefs
  * Parameters:
  * - `image`: the tag: `LAYOUT:TAG`; or `LAYOUT@sha256:HEX` for all that the layout's index has of
  *   that digest, with tags and without.
+ * - `options`: how it is taken away; NULL for the defaults.
  * - `error`: see `puzzlefs_error`.
  *
- * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag.
+ * Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag,
+ * `PUZZLEFS_ERR_CANCELLED`.
  *
  * Threads: any.
  *
  * ```c
- * if (puzzlefs_untag("images:v1", &error) != PUZZLEFS_OK)
+ * if (puzzlefs_untag("images:v1", NULL, &error) != PUZZLEFS_OK)
  *     return fail(error);
  * ```
  */
-puzzlefs_status puzzlefs_untag(const char *image, struct puzzlefs_error **error);
+puzzlefs_status puzzlefs_untag(const char *image,
+                               const struct puzzlefs_tag_options *options,
+                               struct puzzlefs_error **error);
 
 /**
  * Lists what the index of a layout has: also without a tag, and what is no image of puzzlefs.

@@ -10,7 +10,7 @@
 //	output := stacker.Output{OCIDir: config.OCIDir, RootsDir: config.RootFSDir, SourceDateEpoch: config.SourceDateEpoch}
 //
 //	// The image starts as that of the one it is built on,
-//	err := output.TakeOver("base", "app")
+//	err := output.TakeOver(ctx, "base", "app")
 //	image := output.Image(oci, "app", metadata("base").Layers)
 //
 //	// gets a step of what was changed,

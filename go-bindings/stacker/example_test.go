@@ -58,7 +58,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	layers := add("base", nil)
-	if err := output.TakeOver("base", "app"); err != nil {
+	if err := output.TakeOver(ctx, "base", "app"); err != nil {
 		log.Fatal(err)
 	}
 	add("app", layers)

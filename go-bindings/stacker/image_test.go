@@ -99,7 +99,7 @@ func TestBaseErrors(t *testing.T) {
 		call func() error
 		is   error
 	}{
-		{"no parent", func() error { return m.output.TakeOver("parent", "app") }, fs.ErrNotExist},
+		{"no parent", func() error { return m.output.TakeOver(context.Background(), "parent", "app") }, fs.ErrNotExist},
 		{"no base", func() error { return m.output.Convert(ctx, cache, "none", "app") }, fs.ErrNotExist},
 		{"puzzlefs", func() error { return m.output.Convert(ctx, cache, "app-puzzlefs", "app") }, fs.ErrInvalid},
 	}

@@ -108,7 +108,7 @@ func TestUpdateIndex(t *testing.T) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for i := range each {
-			if err := puzzlefs.Tag(layout+":v1", fmt.Sprintf("ours-%d", i)); err != nil {
+			if err := puzzlefs.Tag(ctx, layout+":v1", fmt.Sprintf("ours-%d", i)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -405,7 +405,7 @@ func (m *model) begin(name, layerType string) output {
 	case base.name != name && !base.buildOnly:
 		below = m.metadata[base.name].layers(layerType)
 		if layerType == puzzlefsType {
-			check(m.t, m.output.TakeOver(base.name, name))
+			check(m.t, m.output.TakeOver(context.Background(), base.name, name))
 		} else {
 			m.tag(tag, must(m.oci.ResolveReference(ctx, base.name))[0].Descriptor())
 		}

@@ -1,6 +1,7 @@
 package stacker
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -27,8 +28,8 @@ type Output struct {
 
 // TakeOver makes the image of name that of parent, which is an image of the same layout. Nothing is
 // copied.
-func (o *Output) TakeOver(parent, name string) error {
-	if err := puzzlefs.Tag(o.reference(parent), LayerName(name)); err != nil {
+func (o *Output) TakeOver(ctx context.Context, parent, name string) error {
+	if err := puzzlefs.Tag(ctx, o.reference(parent), LayerName(name)); err != nil {
 		return fmt.Errorf("take the image of %s over for %s: %w", parent, name, err)
 	}
 	return nil

@@ -1,7 +1,8 @@
 //! Changing the configuration of an image.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
+use super::progress::{puzzlefs_progress_fn, reporter};
 use super::{puzzlefs_error, puzzlefs_status};
 use super::{ret, symbol_version, utils};
 use crate::config::{Clear, ConfigChange, Configured, configure};
@@ -81,6 +82,10 @@ pub struct puzzlefs_config_options {
     /// When the change was made, in seconds since 1970, if `PUZZLEFS_CONFIG_HAS_CREATED`; else the
     /// environment's `SOURCE_DATE_EPOCH`, else when the image was created.
     pub created: i64,
+    /// Is told while others lock the layout, and may cancel; NULL for nobody.
+    pub progress: puzzlefs_progress_fn,
+    /// Passed to `progress`.
+    pub data: *mut c_void,
 }
 
 // SAFETY: `repr(C)`, the size comes first, numbers and pointers may be 0.
@@ -120,7 +125,8 @@ unsafe impl utils::Versioned for puzzlefs_config_result {
 /// - `error`: see `puzzlefs_error`.
 ///
 /// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_INVALID_INPUT` for options that make no
-/// sense or an image that is not one of puzzlefs, `PUZZLEFS_ERR_NOT_FOUND` without the image.
+/// sense or an image that is not one of puzzlefs, `PUZZLEFS_ERR_NOT_FOUND` without the image,
+/// `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: any. No other thread may change the environment (`setenv`) meanwhile.
 ///
@@ -147,8 +153,10 @@ pub unsafe extern "C" fn puzzlefs_config(
             let platform = utils::text(options.platform, "options.platform")?;
             let platform = platform.map(|text| Platform::parse(&text)).transpose()?;
             let change = options.to_core()?;
+            let report = reporter(options.progress, options.data);
+            let monitor = Monitor::new(&report);
             let configured =
-                configure(&image, platform.as_ref(), tag.as_deref(), &change, &Monitor::silent())?;
+                configure(&image, platform.as_ref(), tag.as_deref(), &change, &monitor)?;
             if let Some(slot) = result {
                 slot.fill(configured.into());
             }

@@ -14,26 +14,46 @@ use crate::progress::Monitor;
 
 symbol_version!("LIBPUZZLEFS_0.1": puzzlefs_tag, puzzlefs_untag, puzzlefs_tags, puzzlefs_gc);
 
+/// How a tag is set or taken away. Zeros, but for `size`, are the defaults.
+#[repr(C)]
+pub struct puzzlefs_tag_options {
+    /// `sizeof(puzzlefs_tag_options)`.
+    pub size: usize,
+    /// 0: there are no flags yet.
+    pub flags: u64,
+    /// Is told while others lock the layout, and may cancel; NULL for nobody.
+    pub progress: puzzlefs_progress_fn,
+    /// Passed to `progress`.
+    pub data: *mut c_void,
+}
+
+// SAFETY: `repr(C)`, the size comes first, numbers and pointers may be 0.
+unsafe impl utils::Versioned for puzzlefs_tag_options {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
 /// Makes a tag refer to what another one of the same layout refers to, of whatever kind it is.
 ///
 /// Parameters:
 /// - `image`: what it shall refer to: `LAYOUT:TAG` or `LAYOUT@sha256:HEX`.
 /// - `tag`: the tag; one that is there is moved.
+/// - `options`: how it is set; NULL for the defaults.
 /// - `error`: see `puzzlefs_error`.
 ///
 /// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the image,
-/// `PUZZLEFS_ERR_INVALID_INPUT` for a tag that is none.
+/// `PUZZLEFS_ERR_INVALID_INPUT` for a tag that is none, `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: any.
 ///
 /// ```c
-/// if (puzzlefs_tag("images:v1", "latest", &error) != PUZZLEFS_OK)
+/// if (puzzlefs_tag("images:v1", "latest", NULL, &error) != PUZZLEFS_OK)
 ///     return fail(error);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn puzzlefs_tag(
     image: *const c_char,
     tag: *const c_char,
+    options: *const puzzlefs_tag_options,
     error: *mut *mut puzzlefs_error,
 ) -> puzzlefs_status {
     // SAFETY: the caller passes pointers as the header asks for.
@@ -41,7 +61,10 @@ pub unsafe extern "C" fn puzzlefs_tag(
         ret::call(error, || {
             let Reference { layout, name } = Reference::parse(utils::path(image, "image")?)?;
             let tag = utils::text(tag, "tag")?.ok_or_else(|| Error::invalid("'tag' is NULL"))?;
-            Layout::open(&layout)?.tag(&name, &tag, &Monitor::silent())
+            let options = utils::options(options, "options")?;
+            utils::flags(options.flags, 0, "options.flags")?;
+            let report = reporter(options.progress, options.data);
+            Layout::open(&layout)?.tag(&name, &tag, &Monitor::new(&report))
         })
     }
 }
@@ -52,26 +75,32 @@ pub unsafe extern "C" fn puzzlefs_tag(
 /// Parameters:
 /// - `image`: the tag: `LAYOUT:TAG`; or `LAYOUT@sha256:HEX` for all that the layout's index has of
 ///   that digest, with tags and without.
+/// - `options`: how it is taken away; NULL for the defaults.
 /// - `error`: see `puzzlefs_error`.
 ///
-/// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag.
+/// Returns `PUZZLEFS_OK`, or among others `PUZZLEFS_ERR_NOT_FOUND` without the layout or the tag,
+/// `PUZZLEFS_ERR_CANCELLED`.
 ///
 /// Threads: any.
 ///
 /// ```c
-/// if (puzzlefs_untag("images:v1", &error) != PUZZLEFS_OK)
+/// if (puzzlefs_untag("images:v1", NULL, &error) != PUZZLEFS_OK)
 ///     return fail(error);
 /// ```
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn puzzlefs_untag(
     image: *const c_char,
+    options: *const puzzlefs_tag_options,
     error: *mut *mut puzzlefs_error,
 ) -> puzzlefs_status {
     // SAFETY: the caller passes pointers as the header asks for.
     unsafe {
         ret::call(error, || {
             let Reference { layout, name } = Reference::parse(utils::path(image, "image")?)?;
-            Layout::open(&layout)?.untag(&name, &Monitor::silent())
+            let options = utils::options(options, "options")?;
+            utils::flags(options.flags, 0, "options.flags")?;
+            let report = reporter(options.progress, options.data);
+            Layout::open(&layout)?.untag(&name, &Monitor::new(&report))
         })
     }
 }

@@ -49,7 +49,7 @@ static puzzlefs_status config(void)
 
 static puzzlefs_status tag(void)
 {
-    return puzzlefs_tag(v1, "again", &error);
+    return puzzlefs_tag(v1, "again", NULL, &error);
 }
 
 static puzzlefs_status gc(void)

@@ -135,8 +135,8 @@ int main(int argc, char **argv)
     CHECK(argc == 3);
     layout = argv[1];
     config(argv[2]);
-    SUCCEED(puzzlefs_tag(image("c"), "d", &error));
-    SUCCEED(puzzlefs_untag(image("c"), &error));
+    SUCCEED(puzzlefs_tag(image("c"), "d", NULL, &error));
+    SUCCEED(puzzlefs_untag(image("c"), NULL, &error));
     SUCCEED(puzzlefs_tags(layout, &json, &error));
     print(json);
     diff();

@@ -356,15 +356,27 @@ static void config(void)
 
 static void tags(const char *layout)
 {
+    static const struct {
+        puzzlefs_status status;
+        const char *text;
+        puzzlefs_tag_options options;
+    } cases[] = {
+        { INVALID, "at least", { .size = sizeof(puzzlefs_tag_options) - 1 } },
+        { UNSUPPORTED, "unknown bits 0x1", { .size = sizeof(puzzlefs_tag_options), .flags = 1 } },
+    };
     char *json;
 
-    FAIL(INVALID, "'image' is NULL", puzzlefs_tag(NULL, "x", &error));
-    FAIL(INVALID, "'tag' is NULL", puzzlefs_tag(v1, NULL, &error));
-    FAIL(INVALID, "'' is no tag", puzzlefs_tag(v1, "", &error));
-    FAIL(INVALID, "'tag' is not UTF-8", puzzlefs_tag(v1, "\xff", &error));
-    FAIL(NOT_FOUND, "there is no layout", puzzlefs_tag("/does/not/exist:v1", "x", &error));
-    FAIL(NOT_FOUND, "there is no layout", puzzlefs_untag("/does/not/exist:v1", &error));
-    FAIL(INVALID, "'image' is NULL", puzzlefs_untag(NULL, &error));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        FAIL(cases[i].status, cases[i].text, puzzlefs_tag(v1, "x", &cases[i].options, &error));
+        FAIL(cases[i].status, cases[i].text, puzzlefs_untag(v1, &cases[i].options, &error));
+    }
+    FAIL(INVALID, "'image' is NULL", puzzlefs_tag(NULL, "x", NULL, &error));
+    FAIL(INVALID, "'tag' is NULL", puzzlefs_tag(v1, NULL, NULL, &error));
+    FAIL(INVALID, "'' is no tag", puzzlefs_tag(v1, "", NULL, &error));
+    FAIL(INVALID, "'tag' is not UTF-8", puzzlefs_tag(v1, "\xff", NULL, &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_tag("/does/not/exist:v1", "x", NULL, &error));
+    FAIL(NOT_FOUND, "there is no layout", puzzlefs_untag("/does/not/exist:v1", NULL, &error));
+    FAIL(INVALID, "'image' is NULL", puzzlefs_untag(NULL, NULL, &error));
     FAIL(INVALID, "'layout' is NULL", puzzlefs_tags(NULL, &json, &error));
     CHECK(json == NULL);
     FAIL(INVALID, "'json' is NULL", puzzlefs_tags(layout, NULL, &error));

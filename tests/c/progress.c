@@ -3,9 +3,11 @@
  *
  *     progress ROOTFS LAYOUT DIRECTORY: the layout's tag `v1` is an image of the first directory
  */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 
+#include <fcntl.h>
 #include <stdint.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -144,6 +146,38 @@ static void check(const char *rootfs, const char *v1)
     puzzlefs_image_free(image);
 }
 
+/* Who changes what somebody else has locked waits no longer than they want. */
+static void locked(const char *layout, const char *v1)
+{
+    struct watch some = { .stop_at = 3 };
+    puzzlefs_tag_options options = { .size = sizeof(options), .progress = watch, .data = &some };
+    puzzlefs_config_options config = { .size = sizeof(config), .tag = "other", .progress = watch, .data = &some };
+    puzzlefs_image *image;
+    char other[4096];
+    int folder = open(layout, O_RDONLY | O_DIRECTORY);
+
+    snprintf(other, sizeof(other), "%s:other", layout);
+    CHECK(folder >= 0 && flock(folder, LOCK_SH) == 0);
+    FAIL(PUZZLEFS_ERR_CANCELLED, "cancelled", puzzlefs_tag(v1, "other", &options, &error));
+    CHECK(some.calls == 3 && some.stages == 1U << PUZZLEFS_STAGE_WAIT);
+    some.calls = 0;
+    FAIL(PUZZLEFS_ERR_CANCELLED, "cancelled", puzzlefs_config(v1, &config, NULL, &error));
+    CHECK(some.calls == 3 && some.stages == 1U << PUZZLEFS_STAGE_WAIT);
+    FAIL(PUZZLEFS_ERR_NOT_FOUND, "", puzzlefs_image_open(other, NULL, &image, &error));
+    some.calls = 0;
+    FAIL(PUZZLEFS_ERR_CANCELLED, "cancelled", puzzlefs_untag(v1, &options, &error));
+    CHECK(some.calls == 3 && some.stages == 1U << PUZZLEFS_STAGE_WAIT);
+    SUCCEED(puzzlefs_image_open(v1, NULL, &image, &error));
+    puzzlefs_image_free(image);
+
+    CHECK(close(folder) == 0);
+    some = (struct watch){ 0 };
+    SUCCEED(puzzlefs_tag(v1, "other", &options, &error));
+    SUCCEED(puzzlefs_config(v1, &config, NULL, &error));
+    SUCCEED(puzzlefs_untag(other, &options, &error));
+    CHECK(some.calls == 0);
+}
+
 int main(int argc, char **argv)
 {
     char v1[4096], cancelled[4096];
@@ -156,5 +190,6 @@ int main(int argc, char **argv)
     fsck(argv[2]);
     nested(argv[1], v1);
     check(argv[1], v1);
+    locked(argv[2], v1);
     return 0;
 }

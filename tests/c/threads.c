@@ -62,7 +62,7 @@ static void *build(void *argument)
     snprintf(image, sizeof(image), "%s:by-%u", layout, *number);
     SUCCEED(puzzlefs_build(rootfs, image, &options, NULL, &error));
     SUCCEED(puzzlefs_config(image, NULL, NULL, &error));
-    SUCCEED(puzzlefs_untag(image, &error));
+    SUCCEED(puzzlefs_untag(image, NULL, &error));
     SUCCEED(puzzlefs_gc(layout, NULL, NULL, &error));
     return NULL;
 }

@@ -271,12 +271,12 @@ static void tag(void)
 {
     char **operand = operands(2);
 
-    check(puzzlefs_tag(operand[0], operand[1], &error));
+    check(puzzlefs_tag(operand[0], operand[1], NULL, &error));
 }
 
 static void untag(void)
 {
-    check(puzzlefs_untag(*operands(1), &error));
+    check(puzzlefs_untag(*operands(1), NULL, &error));
 }
 
 static void tags(void)

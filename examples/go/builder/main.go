@@ -59,7 +59,7 @@ func build(ctx context.Context, file, image string, log io.Writer) (digest strin
 	b := &builder{folder: filepath.Dir(file), image: image + "-unfinished", log: log}
 	defer func() {
 		// There is none if the first step failed.
-		if untagged := puzzlefs.Untag(b.image); !errors.Is(untagged, fs.ErrNotExist) {
+		if untagged := puzzlefs.Untag(context.WithoutCancel(ctx), b.image); !errors.Is(untagged, fs.ErrNotExist) {
 			err = errors.Join(err, untagged)
 		}
 	}()
@@ -73,7 +73,7 @@ func build(ctx context.Context, file, image string, log io.Writer) (digest strin
 	if err != nil {
 		return "", err
 	}
-	return built.Digest(), errors.Join(built.Close(), puzzlefs.Tag(b.image, image[strings.LastIndex(image, ":")+1:]))
+	return built.Digest(), errors.Join(built.Close(), puzzlefs.Tag(ctx, b.image, image[strings.LastIndex(image, ":")+1:]))
 }
 
 // step is a line: an instruction, and what it is about.
@@ -232,7 +232,7 @@ type options = puzzlefs.ConfigOptions
 
 // configure is an instruction that changes how the image is run.
 func configure(set func(*options, []string)) func(*builder, context.Context, step) error {
-	return func(b *builder, _ context.Context, s step) error {
+	return func(b *builder, ctx context.Context, s step) error {
 		words := strings.Fields(s.text)
 		if strings.HasPrefix(s.text, "[") {
 			if err := json.Unmarshal([]byte(s.text), &words); err != nil {
@@ -244,7 +244,7 @@ func configure(set func(*options, []string)) func(*builder, context.Context, ste
 		}
 		options := &options{CreatedBy: s.line}
 		set(options, words)
-		_, err := puzzlefs.Config(b.image, options)
+		_, err := puzzlefs.Config(ctx, b.image, options)
 		return err
 	}
 }

@@ -33,6 +33,7 @@ type ConfigOptions struct {
 	CreatedBy    string
 	Comment      string
 	Created      int64
+	Progress     ProgressFunc
 }
 
 // ConfigResult is puzzlefs_config_result.
@@ -70,6 +71,8 @@ func Config(image string, options *ConfigOptions) (*ConfigResult, error) {
 		created_by:    args.optional(options.CreatedBy),
 		comment:       args.optional(options.Comment),
 		created:       C.int64_t(options.Created),
+		progress:      progressFn,
+		data:          args.data(callbacks{progress: options.Progress}),
 	}
 	cImage := args.text(image)
 	if args.err != nil {

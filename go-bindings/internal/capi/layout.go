@@ -16,29 +16,40 @@ type GCOptions struct {
 	Progress ProgressFunc
 }
 
+// tagOptions is puzzlefs_tag_options.
+func (a *arguments) tagOptions(progress ProgressFunc) C.puzzlefs_tag_options {
+	return C.puzzlefs_tag_options{
+		size:     C.sizeof_puzzlefs_tag_options,
+		progress: progressFn,
+		data:     a.data(callbacks{progress: progress}),
+	}
+}
+
 // Tag is puzzlefs_tag.
-func Tag(image, tag string) error {
+func Tag(image, tag string, progress ProgressFunc) error {
 	var args arguments
 	defer args.release()
 	cImage, cTag := args.text(image), args.text(tag)
+	cOptions := args.tagOptions(progress)
 	if args.err != nil {
 		return args.err
 	}
 	var failure *C.puzzlefs_error
-	status := C.puzzlefs_tag(cImage, cTag, &failure)
+	status := C.puzzlefs_tag(cImage, cTag, &cOptions, &failure)
 	return result(status, failure)
 }
 
 // Untag is puzzlefs_untag.
-func Untag(image string) error {
+func Untag(image string, progress ProgressFunc) error {
 	var args arguments
 	defer args.release()
 	cImage := args.text(image)
+	cOptions := args.tagOptions(progress)
 	if args.err != nil {
 		return args.err
 	}
 	var failure *C.puzzlefs_error
-	status := C.puzzlefs_untag(cImage, &failure)
+	status := C.puzzlefs_untag(cImage, &cOptions, &failure)
 	return result(status, failure)
 }
 

@@ -291,7 +291,7 @@ func config() {
 		CreatedBy:    text("--created-by"),
 		Comment:      text("--comment"),
 	}
-	result := must(puzzlefs.Config(operands(1)[0], options))
+	result := must(puzzlefs.Config(background, operands(1)[0], options))
 	show("digest", result.Digest)
 	show("verity", result.Verity)
 	show("size", result.Size)
@@ -299,11 +299,11 @@ func config() {
 
 func tag() {
 	paths := operands(2)
-	check(puzzlefs.Tag(paths[0], paths[1]))
+	check(puzzlefs.Tag(background, paths[0], paths[1]))
 }
 
 func untag() {
-	check(puzzlefs.Untag(operands(1)[0]))
+	check(puzzlefs.Untag(background, operands(1)[0]))
 }
 
 func tags() {
