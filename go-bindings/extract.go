@@ -33,7 +33,7 @@ type Lost struct {
 	What string
 	// Count is how many inodes lost it.
 	Count int64
-	// First is the path in the image of the first of them.
+	// First is the path in the image, from its root, of the first of them, by inode number.
 	First string
 }
 

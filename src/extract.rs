@@ -59,7 +59,7 @@ pub struct Lost {
     pub what: String,
     /// How many inodes lost it.
     pub count: u64,
-    /// The path in the image of the first of them, by inode number.
+    /// The path in the image, from its root, of the first of them, by inode number.
     pub first: PathBuf,
 }
 

@@ -69,7 +69,7 @@ func copyPrograms(t *testing.T, dir string) {
 
 // TestLost tells what cannot be extracted, and has an image with it all the same.
 func TestLost(t *testing.T) {
-	cache, want := os.Getenv(cacheVariable), []string{"device null", "trusted.note etc"}
+	cache, want := os.Getenv(cacheVariable), []string{"device /null", "trusted.note /etc"}
 	if !inUserNamespace() {
 		cache, want = makeBase(t).cache, nil
 	}
