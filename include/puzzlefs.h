@@ -42,6 +42,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** The version of this header; `puzzlefs_version` is that of the library that runs. */
+#define PUZZLEFS_VERSION "0.1.0"
+#define PUZZLEFS_VERSION_MAJOR 0
+#define PUZZLEFS_VERSION_MINOR 1
+#define PUZZLEFS_VERSION_PATCH 0
+
+/** Whether this header is of that version or a later one: for `#if`. */
+#define PUZZLEFS_VERSION_AT_LEAST(major, minor, patch)                                             \
+  (PUZZLEFS_VERSION_MAJOR != (major)   ? PUZZLEFS_VERSION_MAJOR > (major)                          \
+   : PUZZLEFS_VERSION_MINOR != (minor) ? PUZZLEFS_VERSION_MINOR > (minor)                          \
+                                       : PUZZLEFS_VERSION_PATCH >= (patch))
+
 /**
  * What a function returns: `PUZZLEFS_OK`, or what kind of thing went wrong, which is what a
  * program decides by. All errors are negative. A later version may return others than these.

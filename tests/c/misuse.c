@@ -521,7 +521,20 @@ static void nothing(void)
     CHECK(puzzlefs_error_errno(NULL) == 0);
     CHECK(strcmp(puzzlefs_error_message(NULL), "") == 0);
     CHECK(puzzlefs_error_path(NULL) == NULL);
-    CHECK(strlen(puzzlefs_version()) >= strlen("0.1.0"));
+}
+
+/* The header is of the same version as the library that it came with. */
+static void version(void)
+{
+    char numbers[64];
+
+    CHECK(strcmp(puzzlefs_version(), PUZZLEFS_VERSION) == 0);
+    snprintf(numbers, sizeof(numbers), "%d.%d.%d", PUZZLEFS_VERSION_MAJOR, PUZZLEFS_VERSION_MINOR,
+             PUZZLEFS_VERSION_PATCH);
+    CHECK(strcmp(numbers, PUZZLEFS_VERSION) == 0);
+#if !PUZZLEFS_VERSION_AT_LEAST(0, 0, 9) || !PUZZLEFS_VERSION_AT_LEAST(0, 1, 0) || PUZZLEFS_VERSION_AT_LEAST(9, 0, 0)
+#error "PUZZLEFS_VERSION_AT_LEAST compares wrongly"
+#endif
 }
 
 int main(int argc, char **argv)
@@ -545,6 +558,7 @@ int main(int argc, char **argv)
     fsck();
     config();
     tags(argv[2]);
+    version();
     gc(argv[2]);
     diff(image);
     mount_options(image);
