@@ -117,22 +117,28 @@ impl<'a> Target<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(Error::io("make the directory", path, error)),
         };
-        // A link at the path is followed if the user named it.
-        let flags = if created { dirs::DIRECTORY } else { dirs::DIRECTORY - OFlags::NOFOLLOW };
-        let root = open_at(rustix::fs::CWD, path, flags, Mode::empty()).map_err(|error| {
-            let error = Error::io("open the directory", path, error);
+        let root = Self::open(path, created).map_err(|error| {
             let removed = if created { std::fs::remove_dir(path) } else { Ok(()) };
             match removed {
                 Ok(()) => error,
                 Err(why) => error.advice(format_args!("'{}' remains: {why}", path.display())),
             }
         })?;
+        Ok(Target { path, root, created, kept: false })
+    }
+
+    /// Opens it, which must be empty.
+    fn open(path: &Path, created: bool) -> Result<OwnedFd> {
+        // A link at the path is followed if the user named it.
+        let flags = if created { dirs::DIRECTORY } else { dirs::DIRECTORY - OFlags::NOFOLLOW };
+        let root = open_at(rustix::fs::CWD, path, flags, Mode::empty())
+            .map_err(|error| Error::io("open the directory", path, error))?;
         if !is_empty(root.as_fd()).map_err(|error| Error::io("list", path, error))? {
             let message =
                 format!("'{}' is not empty; extract into a new or an empty one", path.display());
             return Err(Error::new(ErrorKind::AlreadyExists, message).with_path(path));
         }
-        Ok(Target { path, root, created, kept: false })
+        Ok(root)
     }
 
     fn keep(mut self) {

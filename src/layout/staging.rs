@@ -161,7 +161,12 @@ impl Staging {
         if rustix::fs::ioctl_ficlone(&copy, file).is_err() {
             let mut source = file;
             source.seek(SeekFrom::Start(0)).map_err(failed)?;
-            std::io::copy(&mut source, &mut copy).map_err(failed)?;
+            // Where it is interrupted, both files' positions say how far it is.
+            while let Err(error) = std::io::copy(&mut source, &mut copy) {
+                if error.kind() != ErrorKind::Interrupted {
+                    return Err(failed(error));
+                }
+            }
         }
         crate::sys::writeback::begin(&copy);
         self.staged.push(digest);
