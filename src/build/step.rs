@@ -252,11 +252,10 @@ impl BaseBlobs<'_> {
             _ => {
                 let mut report =
                     |done| monitor.report(Progress { stage: Stage::Check, done, total: size });
-                let verity = self.layout.measure(&digest, &file, &mut report)?;
-                if !existed {
-                    staging.copy(digest, &file)?;
+                match existed {
+                    true => self.layout.measure(&digest, &file, &mut report)?,
+                    false => staging.take(digest, self.layout, &file, &mut report)?,
                 }
-                verity
             }
         };
         Ok(StoredPack { digest, verity, size, compressed, existed })

@@ -78,7 +78,7 @@ impl<'a> Repair<'a> {
                         Some(staging) => staging,
                         none => none.insert(Staging::begin(self.layout, monitor)?),
                     };
-                    staging.copy(*digest, &file)?;
+                    staging.take(*digest, source, &file, &mut |_| alive())?;
                     return Ok(Some(shown.to_string()));
                 }
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),

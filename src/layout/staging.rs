@@ -152,25 +152,21 @@ impl Staging {
         self.path(digest).exists()
     }
 
-    /// Adds a blob of the content of `file`, whose digest was checked; shares the space with it
-    /// where the file system can.
-    pub fn copy(&mut self, digest: Digest, file: &File) -> Result<()> {
+    /// Adds a blob that another layout has in `file`; shares the space with it where the file system
+    /// can. What is checked is the copy, whatever becomes of the source meanwhile. Tells its fs-verity
+    /// digest; `report` is told how many bytes are checked.
+    pub fn take(
+        &mut self,
+        digest: Digest,
+        source: &Layout,
+        file: &File,
+        report: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<[u8; 32]> {
         let path = self.path(&digest);
-        let failed = |error| Error::io("write the blob", &path, error);
-        let mut copy = File::create_new(&path).map_err(failed)?;
-        if rustix::fs::ioctl_ficlone(&copy, file).is_err() {
-            let mut source = file;
-            source.seek(SeekFrom::Start(0)).map_err(failed)?;
-            // Where it is interrupted, both files' positions say how far it is.
-            while let Err(error) = std::io::copy(&mut source, &mut copy) {
-                if error.kind() != ErrorKind::Interrupted {
-                    return Err(failed(error));
-                }
-            }
-        }
-        crate::sys::writeback::begin(&copy);
+        let copy = copy(file, &path).map_err(|error| Error::io("write the blob", &path, error))?;
+        let verity = source.measure(&digest, &copy, report)?;
         self.staged.push(digest);
-        Ok(())
+        Ok(verity)
     }
 
     /// The folder in which blobs are until they are part of the layout.
@@ -212,4 +208,21 @@ impl Staging {
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.path().join(digest.hex())
     }
+}
+
+/// Copies all of a file to a new one, which is at its beginning then.
+fn copy(mut file: &File, path: &Path) -> io::Result<File> {
+    let mut copy = File::options().read(true).write(true).create_new(true).open(path)?;
+    if rustix::fs::ioctl_ficlone(&copy, file).is_err() {
+        file.seek(SeekFrom::Start(0))?;
+        // Where it is interrupted, both files' positions say how far it is.
+        while let Err(error) = io::copy(&mut file, &mut copy) {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        copy.seek(SeekFrom::Start(0))?;
+    }
+    crate::sys::writeback::begin(&copy);
+    Ok(copy)
 }
