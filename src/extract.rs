@@ -47,7 +47,8 @@ pub struct ExtractReport {
     pub inodes: u64,
     /// The sum of the files' sizes.
     pub bytes: u64,
-    /// What could not be restored since the caller is not root, sorted by what it is.
+    /// What was not restored, sorted by what it is: for want of privileges, or since a program's
+    /// owner is another one than in the image.
     pub lost: Vec<Lost>,
 }
 
@@ -192,8 +193,6 @@ struct Extraction<'a> {
     /// The directories that were made, by number: what they are on disk.
     made: RwLock<Vec<(Ino, Identity)>>,
     same_owner: bool,
-    /// Who extracts: the owner and the group of what is made, if those of the image are not restored.
-    user: (u32, u32),
     privileged: bool,
     locations: Locations,
     lost: Mutex<BTreeMap<String, Loss>>,
@@ -255,14 +254,12 @@ impl Folders<'_> {
 
 impl<'a> Extraction<'a> {
     fn new(image: &'a Image, target: &'a Target<'a>, options: &ExtractOptions) -> Result<Self> {
-        let user = rustix::process::geteuid();
-        let privileged = user.is_root() && !in_user_namespace()?;
+        let privileged = rustix::process::geteuid().is_root() && !in_user_namespace()?;
         Ok(Extraction {
             image,
             target,
             made: RwLock::default(),
             same_owner: options.same_owner,
-            user: (user.as_raw(), rustix::process::getegid().as_raw()),
             privileged,
             locations: image.tree().locations(),
             lost: Mutex::default(),
@@ -496,7 +493,8 @@ impl<'a> Extraction<'a> {
         let failed = |what| move |error: Errno| Error::io(what, self.path(node), error);
         let owned = match self.same_owner {
             true => self.restore_owner(node, place, *uid, *gid)?,
-            false => (*uid, *gid) == self.user,
+            // What is made in a directory with set-group-ID has that one's group, not the caller's.
+            false => owner(place).map_err(failed("look at"))? == (*uid, *gid),
         };
         for xattr in xattrs {
             if !owned && *xattr.key == *CAPABILITY {
@@ -600,6 +598,15 @@ impl<'a> Extraction<'a> {
             })
             .collect()
     }
+}
+
+/// User and group of what is there.
+fn owner(place: Place<'_>) -> rustix::io::Result<(u32, u32)> {
+    let stat = match place {
+        Place::Open(fd) => rustix::fs::fstat(fd)?,
+        Place::Named(dir, name) => rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?,
+    };
+    Ok((stat.st_uid, stat.st_gid))
 }
 
 /// An inode where it is first seen.

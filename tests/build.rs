@@ -481,14 +481,20 @@ fn programs_of_other_owners_get_no_rights() {
     let layout = Layout::new(dir.path().join("out"));
     build(&tree, &layout, "v1", &[]);
     let (home, program) = for_an_ordinary_user(dir.path());
-    // Who extracts, how, and which programs get what they had.
-    let rows: [(&[&str], &[&str], &[&str]); 3] = [
-        (&["env"], &[], &["root", "other"]),
-        (&["env"], &["--no-same-owner"], &["root"]),
-        (AS_ORDINARY_USER, &[], &[]),
+    // What is made in it has its group.
+    let of_a_group = mkdir(&home.join("group"));
+    std::os::unix::fs::chown(&of_a_group, Some(65534), Some(1000)).unwrap();
+    set_mode(&of_a_group, 0o2775);
+    // Who extracts, how and where, and which programs get what they had.
+    let rows: [(&[&str], &[&str], &Path, &[&str]); 5] = [
+        (&["env"], &[], &home, &["root", "other"]),
+        (&["env"], &["--no-same-owner"], &home, &["root"]),
+        (AS_ORDINARY_USER, &[], &home, &[]),
+        (&["env"], &[], &of_a_group, &["root", "other"]),
+        (&["env"], &["--no-same-owner"], &of_a_group, &[]),
     ];
-    for (number, (user, options, whole)) in rows.iter().enumerate() {
-        let target = home.join(number.to_string());
+    for (number, (user, options, place, whole)) in rows.iter().enumerate() {
+        let target = place.join(number.to_string());
         let mut command = Command::new(user[0]);
         command.args(&user[1..]).arg(&program).arg("extract").args(*options);
         let told = succeed(command.arg(layout.image("v1")).arg(&target)).errors();
