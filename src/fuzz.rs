@@ -28,7 +28,6 @@ pub fn lay_archives(
 pub fn read_as_mounted(image: &Image, ino: Ino, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut read = Vec::new();
     image.with_content(ino, offset, length, &mut Vec::new(), |bytes| read.extend(bytes))?;
-    let ahead = image.around(ino, offset).unwrap_or((offset, length as u64));
-    image.prefetch(ino, ahead.0, ahead.1)?;
+    image.prefetch(ino, offset, length as u64)?;
     Ok(read)
 }

@@ -485,8 +485,9 @@ fn programs_of_other_owners_get_no_rights() {
     let of_a_group = mkdir(&home.join("group"));
     std::os::unix::fs::chown(&of_a_group, Some(65534), Some(1000)).unwrap();
     set_mode(&of_a_group, 0o2775);
-    // Who extracts, how and where, and which programs get what they had.
-    let rows: [(&[&str], &[&str], &Path, &[&str]); 5] = [
+    /// Who extracts, how and where, and which programs get what they had.
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a Path, &'a [&'a str]);
+    let rows: [Row<'_>; 5] = [
         (&["env"], &[], &home, &["root", "other"]),
         (&["env"], &["--no-same-owner"], &home, &["root"]),
         (AS_ORDINARY_USER, &[], &home, &[]),

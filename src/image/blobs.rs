@@ -174,15 +174,6 @@ impl Blobs {
         })
     }
 
-    /// Where the frame begins and ends that holds this byte of a blob's content; `None` if there
-    /// are no frames.
-    pub fn frame_bounds(&self, number: u32, offset: u64) -> Option<(u64, u64)> {
-        if self.is_zeros(number) {
-            return None;
-        }
-        self.open.get(&number)?.frame_bounds(offset)
-    }
-
     /// Decompresses this part of a blob's content, as far as it is compressed, there, and in frames
     /// that are not too long.
     pub fn prefetch(&self, number: u32, offset: u64, length: u64) -> Result<()> {

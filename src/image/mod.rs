@@ -208,22 +208,6 @@ impl Image {
         Ok(())
     }
 
-    /// The part of the regular file `ino`, in whole pages, that is decompressed together with its
-    /// byte `offset`: where it begins, and its length. `None` where nothing is compressed, or that
-    /// is not known yet.
-    pub(crate) fn around(&self, ino: Ino, offset: u64) -> Option<(u64, u64)> {
-        const PAGE: u64 = 4096;
-        let (extent, skip) = self.extents_from(ino, offset).next()?;
-        let (start, end) = self.blobs.frame_bounds(extent.blob, extent.offset + skip)?;
-        // In the file, whose extent begins at `offset - skip`.
-        let before = (extent.offset + skip).saturating_sub(start).min(skip);
-        let after = end.min(extent.offset + extent.length) - (extent.offset + skip);
-        let start = (offset - before).next_multiple_of(PAGE);
-        let end = offset + after;
-        let end = if end == self.size(ino) { end } else { end - end % PAGE };
-        (start < end).then(|| (start, end - start))
-    }
-
     /// Decompresses a part of the regular file `ino`, so that it is at hand when it is read soon.
     pub(crate) fn prefetch(&self, ino: Ino, offset: u64, length: u64) -> Result<()> {
         let mut rest = length;

@@ -268,17 +268,6 @@ fn ask_helper_to_unmount(point: &Path, lazy: bool) -> Result<()> {
     }
 }
 
-/// Has the kernel end all requests of a connection that nobody answers any more: who waits gets an
-/// error instead of waiting for ever.
-pub fn abort(device: (u32, u32)) -> Result<()> {
-    let path = format!("/sys/fs/fuse/connections/{}/abort", device.1);
-    match std::fs::write(&path, "1") {
-        // It is over already.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(|error| Error::io("write", path, error)),
-    }
-}
-
 /// What the kernel reads ahead of a sequential reader, in KiB: all at once what it asks for at
 /// most at once. Only root may set it, and it is only about speed.
 pub fn raise_readahead(device: (u32, u32)) {

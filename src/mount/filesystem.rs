@@ -276,7 +276,6 @@ impl fuser::Filesystem for FileSystem {
             match self.image.tree().lookup(dir, name.as_bytes()) {
                 Some(ino) => {
                     let attributes = self.attributes(ino, self.image.tree().inode(ino));
-                    self.ahead.knows(ino, true);
                     reply.entry(&EVER, &attributes, GENERATION);
                 }
                 // No number: that there is nothing holds for ever too.
@@ -284,14 +283,6 @@ impl fuser::Filesystem for FileSystem {
                     let none = FileAttr { ino: INodeNo(0), ..self.attributes(dir, inode) };
                     reply.entry(&EVER, &none, GENERATION);
                 }
-            }
-        });
-    }
-
-    fn forget(&self, _: &Request, number: INodeNo, _: u64) {
-        self.guard("forget request", number, || {
-            if let Ok((ino, _)) = self.find(number) {
-                self.ahead.knows(ino, false);
             }
         });
     }
@@ -396,7 +387,6 @@ impl fuser::Filesystem for FileSystem {
                 if reply.add(number, next, name, &EVER, &attributes, GENERATION) {
                     break;
                 }
-                self.ahead.knows(ino, true);
             }
             reply.ok();
         });

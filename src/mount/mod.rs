@@ -25,7 +25,6 @@ mod attach;
 mod filesystem;
 mod ids;
 mod log;
-mod marks;
 mod overlay;
 mod session;
 mod state;
@@ -178,8 +177,7 @@ pub fn mount(image: &Arc<Image>, point: &Path, options: MountOptions) -> Result<
     };
     let threads = (&ahead, loops);
     let ended = options.ended;
-    let (running, detached) =
-        session::start(connection, device, file_system, threads, log, ended, kept)?;
+    let (running, detached) = session::start(connection, file_system, threads, log, ended, kept)?;
     if mounted_by_helper {
         running.settle(id, &point);
         undo.forget();

@@ -40,7 +40,6 @@ struct Place {
 /// Starts the threads that answer the kernel, and as many that read ahead.
 pub fn start(
     connection: Connection,
-    device: (u32, u32),
     file_system: FileSystem,
     (ahead, loops): (&Arc<Ahead>, usize),
     log: Arc<Log>,
@@ -53,18 +52,11 @@ pub fn start(
     let acl = fuser::SessionACL::All; // The kernel knows who may.
     let session = fuser::Session::from_fd(file_system, connection.device, acl, config)
         .map_err(|error| Error::system("begin the talk with the kernel's FUSE", error))?;
-    let workers = ahead.start(loops, session.notifier())?;
+    let workers = ahead.start(loops)?;
     let state = Arc::new(State::default());
     let place = Arc::new(Mutex::new(None));
-    let rest = Rest {
-        state: state.clone(),
-        log: log.clone(),
-        place: place.clone(),
-        device,
-        workers,
-        ended,
-        kept,
-    };
+    let rest =
+        Rest { state: state.clone(), log: log.clone(), place: place.clone(), workers, ended, kept };
     let thread = thread::start(move || {
         let result = session.run();
         rest.finish(result);
@@ -77,7 +69,6 @@ struct Rest {
     state: Arc<State>,
     log: Arc<Log>,
     place: Arc<Mutex<Option<Place>>>,
-    device: (u32, u32),
     workers: Workers,
     ended: Option<EndedFn>,
     kept: Option<Kept>,
@@ -87,10 +78,6 @@ impl Rest {
     fn finish(self, result: std::io::Result<()>) {
         if let Err(error) = result {
             self.log.write(&format!("the mount ends: {error}"));
-            // A worker may wait for who waits for an answer.
-            if let Err(error) = attach::abort(self.device) {
-                self.log.write(&error.to_string());
-            }
         }
         drop(self.workers);
         // Where the connection was cut, a mount is left that nobody serves.

@@ -129,13 +129,6 @@ impl<R: Readable> PackReader<R> {
         Some((frame, frames[frame].raw))
     }
 
-    /// Where the frame that holds the content's byte `offset` begins and ends in the content;
-    /// `None` if the blob is raw or the content ends before.
-    pub fn frame_bounds(&self, offset: u64) -> Option<(u64, u64)> {
-        let (frame, start) = self.frame_at(offset)?;
-        Some((start, self.frames.as_ref()?[frame + 1].raw))
-    }
-
     /// The content of the frame `number`, decompressed.
     pub fn read_frame(&self, number: usize) -> Result<Vec<u8>> {
         let frames = self.frames.as_ref().expect("only a compressed blob has frames");
