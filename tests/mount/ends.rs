@@ -1,5 +1,6 @@
 //! How mounts end, and what they stand before that.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::common::command::{fail, puzzlefs, succeed};
 use super::common::snapshot::{Snapshot, assert_same};
 use super::common::tree::{KIB, lines, mkdir, random};
-use super::support::{Stage, daemons, is_mounted, wait_until};
+use super::support::{Stage, daemons, debian, is_mounted, wait_until};
 
 const NO_OPTIONS: [&str; 0] = [];
 
@@ -53,6 +54,37 @@ fn a_killed_process_leaves_what_umount_clears() {
         // And it can be mounted again.
         let mounted = stage.mount(options);
         assert_eq!(fs::read(mounted.join("dir-0/file-0")).unwrap(), random(0, 10));
+        mounted.unmount();
+    }
+}
+
+/// However far the kernel and it are with what is read, its readers end, it is gone, and umount works.
+#[test]
+fn a_process_may_be_killed_at_any_moment() {
+    const KILLS: u64 = 25;
+    let stage = Stage::of(&debian());
+    for kill in 0..KILLS {
+        let mounted = stage.mount(&NO_OPTIONS);
+        let readers = [
+            "tar -C \"$0\" -cf - . | wc -c",
+            "find \"$0\" -type f -exec cat {} +",
+            "find \"$0\" -type f -print0 | shuf -z | xargs -0 -P 4 -n 50 cat",
+        ]
+        .map(|script| {
+            let mut reader = Command::new("sh");
+            reader.args(["-c", script]).arg(&*mounted);
+            RefCell::new(reader.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        });
+        thread::sleep(Duration::from_millis(kill * 400 / KILLS));
+        let daemon = daemons(&mounted)[0];
+        succeed(Command::new("kill").args(["-s", "KILL", &daemon.to_string()]));
+        for reader in readers {
+            wait_until("a reader ends", || reader.borrow_mut().try_wait().unwrap().is_some());
+        }
+        wait_until("all of its threads are gone", || {
+            let threads = fs::read_dir(format!("/proc/{daemon}/task"));
+            threads.map_or(0, Iterator::count) <= 1
+        });
         mounted.unmount();
     }
 }
