@@ -5,6 +5,7 @@ mod common;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -562,6 +563,64 @@ fn names_are_escaped_for_terminals() {
     let ends: Vec<_> =
         shown.text().lines().map(|line| line.rsplit_once("Z ").unwrap().1.trim_end()).collect();
     assert_eq!(ends, [r"a\u{1b}[31m\nb", r"link -> c\u{7}"]);
+}
+
+/// What an image holds is no command in what people and programs are told of it.
+#[test]
+fn no_command_is_told() {
+    const ODD: &str = "\u{1b}[31m\u{9b}2J\u{7f}\n";
+    let dir = temp_dir();
+    let tree = mkdir(&dir.path().join("tree"));
+    let socket = UnixListener::bind(tree.join(ODD)).unwrap();
+    drop(socket);
+    set_xattr(&tree.join(ODD), b"trusted.a", b"for root alone");
+    let layout = Layout::new(dir.path().join("out"));
+    build(&mkdir(&dir.path().join("empty")), &layout, "v0", &[]);
+    let config = dir.path().join("config");
+    let odd = serde_json::json!({"config": {ODD: ODD, "Labels": {ODD: ODD}}});
+    fs::write(&config, odd.to_string()).unwrap();
+    let annotation = format!("--annotation=a{ODD}={ODD}");
+    build(&tree, &layout, "v1", &[&format!("--config={}", config.display()), &annotation]);
+    let mut index = layout.index();
+    let mut other = index["manifests"][0].clone();
+    other["annotations"]["org.opencontainers.image.ref.name"] = ODD.into();
+    other["digest"] = format!("sha256:{}", "0".repeat(64)).into();
+    index["manifests"].as_array_mut().unwrap().push(other);
+    fs::write(layout.dir.join("index.json"), index.to_string()).unwrap();
+
+    let (home, program) = for_an_ordinary_user(dir.path());
+    let (old, new) = (layout.image("v0"), layout.image("v1"));
+    let (old, new, out) =
+        (old.to_str().unwrap(), new.to_str().unwrap(), layout.dir.to_str().unwrap());
+    let home = |name: &str| home.join(name).into_os_string().into_string().unwrap();
+    let line = r"\u{1b}[31m\u{9b}2J\u{7f}\n";
+    let json = r"\u001b[31m\u009b2J\u007f\n";
+    for (arguments, code, expected) in [
+        (&["extract", new, &home("lines")][..], 0, line),
+        (&["extract", "--json", new, &home("json")], 0, json),
+        (&["export", "--output", &home("tar"), new], 0, line),
+        (&["inspect", new], 0, line),
+        (&["inspect", "--json", new], 0, json),
+        (&["diff", old, new], 0, line),
+        (&["diff", "--json", old, new], 0, json),
+        (&["tags", out], 0, line),
+        (&["tags", "--json", out], 0, json),
+        (&["fsck", out], 1, line),
+        (&["fsck", "--json", out], 1, json),
+        (&["cat", new, ODD], 1, line),
+    ] {
+        let mut command = Command::new(AS_ORDINARY_USER[0]);
+        let output = fail(code, command.args(&AS_ORDINARY_USER[1..]).arg(&program).args(arguments));
+        let told = format!("{}{}", output.text(), output.errors());
+        assert!(told.contains(expected), "{output}");
+        let command = |letter: char| letter.is_control() && letter != '\n';
+        assert!(!told.contains(command), "{arguments:?}: {told:?}");
+    }
+    let page = succeed(puzzlefs().args(["inspect", new]));
+    let lines: Vec<_> = page.text().lines().filter(|text| text.ends_with(line)).collect();
+    let known =
+        [format!("{} {line}", line.to_lowercase()), format!("annotation     a{line}={line}")];
+    assert_eq!(lines, known, "{page}");
 }
 
 /// The first signal stops the work, and what it made is cleared.

@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use puzzlefs::layout::time_of;
 use puzzlefs::{Error, ErrorKind};
 
+use crate::output::Escaped;
+
 /// Where it is said.
 pub enum Logger {
     StandardError,
@@ -47,11 +49,13 @@ impl Logger {
     }
 
     fn write(&self, priority: u8, line: &str) {
-        let line = line.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"");
+        let line = Escaped::line(line);
         let process = std::process::id();
         // Where the log cannot be written, there is no place left where to say so.
         let _ = match self {
-            Logger::StandardError => writeln!(io::stderr(), "puzzlefs: {line}"),
+            Logger::StandardError => {
+                io::stderr().write_all(format!("puzzlefs: {line}\n").as_bytes())
+            }
             Logger::File(file) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = time_of(now.as_secs() as i64);

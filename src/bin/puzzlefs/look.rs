@@ -20,7 +20,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Value, json};
 
 use crate::args::{Cat, Diff, Fsck, Image, Inspect, Ls};
-use crate::output::{Bar, Failure};
+use crate::output::{Bar, Escaped, Failure, JsonWriter};
 
 /// Opens the image that was asked for.
 pub fn open(image: &Image, verify: bool) -> Result<image::Image, Error> {
@@ -33,9 +33,12 @@ pub fn print(text: &str) -> Result<(), Failure> {
     io::stdout().write_all(text.as_bytes()).map_err(Failure::from)
 }
 
-/// Prints a JSON document to standard output.
-pub fn print_json(document: &Value) -> Result<(), Failure> {
-    print(&format!("{document:#}\n"))
+/// Prints a JSON document to standard output, as it comes.
+pub fn print_json(document: &impl Serialize) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer_pretty(JsonWriter(&mut out), document).map_err(io::Error::from)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
 }
 
 /// A path as JSON text; what is no UTF-8 is escaped.
@@ -95,10 +98,10 @@ fn page(document: &Value) -> String {
         line("config", "none".to_owned());
     }
     for (key, value) in config["config"].as_object().into_iter().flatten() {
-        line(&key.to_lowercase(), plain(value));
+        line(&printable(&key.to_lowercase()), plain(value));
     }
     for (key, value) in document["annotations"].as_object().into_iter().flatten() {
-        line("annotation", format!("{key}={}", plain(value)));
+        line("annotation", format!("{}={}", printable(key), plain(value)));
     }
     let inodes = &document["inodes"];
     let kinds = [
@@ -144,12 +147,14 @@ fn page(document: &Value) -> String {
 /// A value as text without quotes, and without what a terminal would take for a command.
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => {
-            text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
-        }
+        Value::String(text) => printable(text),
         Value::Null => "-".to_owned(),
-        other => other.to_string(),
+        other => Escaped::line(&other.to_string()).to_string(),
     }
+}
+
+fn printable(text: &str) -> String {
+    text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
 }
 
 pub fn ls(args: Ls) -> Result<ExitCode, Failure> {
@@ -185,7 +190,11 @@ fn list(
     Form { long, escaped }: Form,
 ) -> io::Result<()> {
     let shown = |bytes| -> Cow<'_, [u8]> {
-        if escaped { Escaped(bytes).to_string().into_bytes().into() } else { Cow::Borrowed(bytes) }
+        if escaped {
+            Escaped::exact(bytes).to_string().into_bytes().into()
+        } else {
+            Cow::Borrowed(bytes)
+        }
     };
     if long {
         let inode = image.tree().inode(ino);
@@ -273,16 +282,15 @@ pub fn fsck(args: Fsck) -> Result<ExitCode, Failure> {
     let options = FsckOptions { repair_from: args.from };
     let found = fsck::fsck(&layout, name.as_ref(), &options, &Monitor::new(&report))?;
     drop(bar);
-    let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &Report::of(&found)).map_err(io::Error::from)?;
-        writeln!(out)?;
+        print_json(&Report::of(&found))?;
     } else {
+        let mut out = BufWriter::new(io::stdout().lock());
         for finding in &found.findings {
             writeln!(out, "{finding}")?;
         }
+        out.flush()?;
     }
-    out.flush()?;
     Ok(if found.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -337,24 +345,23 @@ pub fn diff(args: Diff) -> Result<ExitCode, Failure> {
     let open = |reference| image::Image::open(reference, &options);
     let (old, new) = (open(&args.a)?, open(&args.b)?);
     let added = diff::added(&old, &new)?;
-    let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
-        diff_document(&old, &new, &added, &mut out).map_err(io::Error::from)?;
-        writeln!(out)?;
+        print_json(&Differences { changes: Changes { old: &old, new: &new }, added: &added })?;
     } else {
+        let mut out = BufWriter::new(io::stdout().lock());
         diff::changes(&old, &new, |path, change| change_line(&mut out, path, &change))?;
         let Added { blobs, bytes_data, bytes_metadata } = added;
         writeln!(
             out,
             "adds {bytes_data} bytes in {blobs} data blobs, {bytes_metadata} of metadata"
         )?;
+        out.flush()?;
     }
-    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn change_line(out: &mut impl Write, path: &Path, change: &Change) -> io::Result<()> {
-    let path = Escaped(path.as_os_str().as_bytes());
+    let path = Escaped::exact(path.as_os_str().as_bytes());
     match change {
         Change::Added => writeln!(out, "+ {path}"),
         Change::Removed => writeln!(out, "- {path}"),
@@ -365,26 +372,22 @@ fn change_line(out: &mut impl Write, path: &Path, change: &Change) -> io::Result
     }
 }
 
-/// Writes the differences as a JSON document, each when it is found.
-fn diff_document(
-    old: &image::Image,
-    new: &image::Image,
-    added: &Added,
-    out: &mut impl Write,
-) -> serde_json::Result<()> {
-    let mut document = serde_json::Serializer::pretty(out);
-    let mut document = document.serialize_map(None)?;
-    document.serialize_entry("changes", &Changes { old, new })?;
-    document.serialize_entry(
-        "added",
-        &json!({
-            "blobs": added.blobs,
-            "data": added.bytes_data,
-            "metadata": added.bytes_metadata,
-            "bytes": added.bytes_data.saturating_add(added.bytes_metadata),
-        }),
-    )?;
-    SerializeMap::end(document)
+/// The differences as a JSON document, each of which is written when it is found.
+#[derive(serde::Serialize)]
+struct Differences<'a> {
+    changes: Changes<'a>,
+    #[serde(serialize_with = "sums")]
+    added: &'a Added,
+}
+
+fn sums<S: Serializer>(added: &Added, json: S) -> Result<S::Ok, S::Error> {
+    let sums = json!({
+        "blobs": added.blobs,
+        "data": added.bytes_data,
+        "metadata": added.bytes_metadata,
+        "bytes": added.bytes_data.saturating_add(added.bytes_metadata),
+    });
+    sums.serialize(json)
 }
 
 /// The changes from one image to another.
@@ -442,39 +445,5 @@ struct Hex<'a>(&'a [u8]);
 impl Display for Hex<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Text on one line, from which the bytes can be told.
-struct Escaped<'a>(&'a [u8]);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let is_special = |letter: char| letter.is_control() || letter == '\\';
-        for chunk in self.0.utf8_chunks() {
-            for part in chunk.valid().split_inclusive(is_special) {
-                let plain = part.trim_end_matches(is_special);
-                f.write_str(plain)?;
-                write!(f, "{}", part[plain.len()..].escape_default())?;
-            }
-            write!(f, "{}", chunk.invalid().escape_ascii())?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn what_is_not_printable_is_escaped() {
-        let cases: [(&[u8], &str); 4] = [
-            (b"/plain name", "/plain name"),
-            ("/\u{fc}n\u{ef}".as_bytes(), "/\u{fc}n\u{ef}"),
-            (b"/new\nline\t\x1b\\", "/new\\nline\\t\\u{1b}\\\\"),
-            (b"/\xff\xfe", "/\\xff\\xfe"),
-        ];
-        for (bytes, expected) in cases {
-            assert_eq!(super::Escaped(bytes).to_string(), expected);
-        }
     }
 }
