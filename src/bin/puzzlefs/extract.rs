@@ -1,9 +1,6 @@
 //! `puzzlefs extract` and `puzzlefs export`.
 
-use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 use puzzlefs::export::export;
@@ -14,6 +11,7 @@ use serde_json::json;
 use crate::args::{Export, Extract};
 use crate::look;
 use crate::output::{Bar, Failure, warning};
+use crate::whole;
 
 pub fn run(args: Extract) -> Result<ExitCode, Failure> {
     let image = look::open(&args.image, !args.no_verify)?;
@@ -64,31 +62,8 @@ pub fn run_export(args: Export) -> Result<ExitCode, Failure> {
         Ok(())
     };
     match &args.output {
-        Some(path) => write_file(path, write)?,
+        Some(path) => whole::write(path, write)?,
         None => write(&mut io::stdout().lock())?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes a file as a whole: if that fails, what was there stays. What is no file, as a pipe, is
-/// written to as it is.
-fn write_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let failed = |error: io::Error| puzzlefs::Error::io("write", path, error);
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return write(&mut File::options().write(true).open(path).map_err(failed)?);
-    }
-    // A link stays one.
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        .prefix(".puzzlefs-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))
-        .map_err(failed)?;
-    write(file.as_file_mut())?;
-    file.persist(&real).map_err(|error| failed(error.error))?;
-    Ok(())
 }

@@ -11,6 +11,7 @@ mod logger;
 mod look;
 mod mount;
 mod output;
+mod whole;
 
 use std::process::ExitCode;
 
