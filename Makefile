@@ -60,7 +60,7 @@ GO_MODULES := $(sort go-bindings $(patsubst %/go.mod,%,$(wildcard $(addsuffix /g
 
 .DELETE_ON_ERROR:
 .PHONY: all release pages packages deps demo test test-rust test-c test-go test-suite test-abi test-install test-readme \
-	test-demo soak fuzz lint bench pictures install install-strip uninstall stage generate check-generated describe-abi clean help
+	test-demo soak hostile fuzz lint bench pictures install install-strip uninstall stage generate check-generated describe-abi clean help
 
 all: release pages ## build all that is installed
 
@@ -160,6 +160,11 @@ test-readme: packages stage ## run the examples of README.md
 soak: deps $(SMALL_TREE) ## mount and build in one process each for SECONDS (7200), and see that nothing is lost
 	PUZZLEFS_ROOT=$(SMALL_TREE) PUZZLEFS_SOAK=$(or $(SECONDS),7200) cargo test --release --locked \
 		--test soak_mount --test soak_build -- --nocapture
+
+# Whatever else the machine does costs processor time too.
+hostile: packages stage ## read all hostile images by the command, in C, Go and Rust, each in SECONDS (5) of processor time
+	$(GO_STAGED) PUZZLEFS_SECONDS=$(or $(SECONDS),5) tests/suite/run.sh \
+		$(or $(TABLES),bombs:: layouts:: messages:: metadata:: right_input::)
 
 test-demo: demo # the demo compares what it builds with what it extracts
 

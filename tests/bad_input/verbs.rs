@@ -4,7 +4,7 @@
 //! between: the tools of `tests/suite` in C, in Go and in Rust. All of them must say the same.
 //!
 //! `PUZZLEFS_SECONDS` says how much processor time a run may take, on a machine that has nothing else
-//! to do: 5 is what is promised. Without it, only what hangs fails.
+//! to do: 5 is what is promised, and what `make hostile` asks for. Without it, only what hangs fails.
 
 use std::collections::{HashMap, HashSet};
 use std::env;
