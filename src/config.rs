@@ -149,12 +149,8 @@ pub fn configure(
     let stored = put(&mut staging, &config.to_bytes(), media_type::CONFIG)?;
     let bytes = change.manifest(&layout, &manifest, &stored)?;
     let descriptor = put(&mut staging, &bytes, &manifest.descriptor.media_type)?;
-    staging.commit()?;
     let entry = renewed(entry, &descriptor, &config);
-    layout.update_index(monitor, |index| {
-        index.set(tag, entry);
-        Ok(())
-    })?;
+    staging.publish(monitor, |index| index.set(tag, entry))?;
     Ok(Configured { descriptor, verity: digest::fs_verity(&bytes) })
 }
 

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,10 @@ use common::layout::{Layout, REF_NAME, VARIANTS, array, read_json, sha256, text}
 use common::snapshot::{Snapshot, assert_same};
 use common::temp_dir;
 use common::tree::{KIB, lines, mkdir, random, set_times};
+use puzzlefs::ErrorKind;
+use puzzlefs::build::{BuildOptions, build};
+use puzzlefs::layout::Reference;
+use puzzlefs::progress::{Monitor, Progress, Stage};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
@@ -685,6 +690,34 @@ fn who_waits_for_a_lock_can_be_cancelled() {
         "the layout",
         &before.without(&changed),
         &Snapshot::of(&layout.dir).without(&changed),
+    );
+}
+
+/// Nothing of a build stays that is cancelled at its very end, when all but its tag is there.
+#[test]
+fn a_build_cancelled_at_its_end_leaves_nothing() {
+    let dir = temp_dir();
+    let layout = small_layout(dir.path());
+    let before = layout.blobs();
+    let tree = dir.path().join("tree");
+    fs::write(tree.join("new"), "what the layout does not have").unwrap();
+    let folder = fs::File::open(&layout.dir).unwrap();
+    let report = |progress: Progress| match progress.stage {
+        Stage::Wait => ControlFlow::Break(()),
+        Stage::Store => {
+            folder.lock().unwrap();
+            ControlFlow::Continue(())
+        }
+        _ => ControlFlow::Continue(()),
+    };
+    let image = Reference::parse(Path::new(&layout.image("new"))).unwrap();
+    let ended = build(&tree, &image, &BuildOptions::default(), &Monitor::new(&report));
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(layout.blobs(), before);
+    assert!(
+        !layout.dir.read_dir().unwrap().any(|entry| {
+            entry.unwrap().file_name().to_string_lossy().starts_with(".puzzlefs-")
+        })
     );
 }
 

@@ -76,7 +76,7 @@ pub fn convert(
     // Unless they are squashed, the layers have entries of their own.
     let adds_layer = |_: &[Digest]| options.squash;
     let written = write(&step, Some(&parent), &options.build, &history, adds_layer, &mut staging)?;
-    publish(&layout, tag, staging, &step, &written, monitor)
+    publish(tag, staging, &step, &written, monitor)
 }
 
 /// An ordinary image.

@@ -248,24 +248,19 @@ impl<'a> Job<'a> {
         let history = options.history(self.created_by, created);
         let is_new = is_new(parent);
         let written = write(&step, parent, options, &history, is_new, &mut staging)?;
-        publish(&layout, self.target.tag()?, staging, &step, &written, monitor)
+        publish(self.target.tag()?, staging, &step, &written, monitor)
     }
 }
 
 /// Makes the image that is staged part of the layout, under this tag; tells what was made.
 fn publish(
-    layout: &Layout,
     tag: &str,
-    mut staging: Staging,
+    staging: Staging,
     step: &Step,
     written: &Written,
     monitor: &Monitor<'_>,
 ) -> Result<BuildReport> {
-    staging.commit()?;
-    layout.update_index(monitor, |index| {
-        index.set(tag, written.manifest.json());
-        Ok(())
-    })?;
+    staging.publish(monitor, |index| index.set(tag, written.manifest.json()))?;
     Ok(report(step, written))
 }
 

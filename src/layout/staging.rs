@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::lock::lock;
-use super::{Layout, sync_folder};
+use super::{Index, Layout, sync_folder};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -189,6 +189,24 @@ impl Staging {
 
     /// Makes all blobs part of the layout, for good.
     pub fn commit(&mut self) -> Result<()> {
+        self.sync()?;
+        self.move_in()
+    }
+
+    /// The same, and changes the layout's index, which refers to them from then on. Where `monitor`
+    /// says not to wait for it, nothing is part of the layout.
+    pub fn publish(mut self, monitor: &Monitor<'_>, change: impl FnOnce(&mut Index)) -> Result<()> {
+        // Others need not wait for that.
+        self.sync()?;
+        let layout = self.layout.clone();
+        layout.update_index(monitor, |index| {
+            self.move_in()?;
+            change(index);
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> Result<()> {
         fault::point!("commit");
         for digest in &self.staged {
             let path = self.path(digest);
@@ -196,7 +214,10 @@ impl Staging {
             sync().map_err(|error| Error::io("sync", &path, error))?;
         }
         // Who made the layout may have been killed before it was there for good.
-        sync_folder(&self.layout.path)?;
+        sync_folder(&self.layout.path)
+    }
+
+    fn move_in(&mut self) -> Result<()> {
         for digest in std::mem::take(&mut self.staged) {
             let path = self.layout.blob_path(&digest);
             fs::rename(self.path(&digest), &path)
