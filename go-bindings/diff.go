@@ -68,6 +68,10 @@ type DiffSize struct {
 // All paths together may be far larger than the images, if these come from elsewhere; of what is
 // told, little is in memory at once. An error is the last that is told.
 func (i *Image) Diff(other *Image) iter.Seq2[Change, error] {
+	if other == nil {
+		// Here, where the caller can recover.
+		panic("puzzlefs: the difference to no image")
+	}
 	return func(yield func(Change, error) bool) {
 		found := make(chan []Change)
 		stop := make(chan struct{})

@@ -670,8 +670,8 @@ typedef struct puzzlefs_progress {
  *
  * Threads: it may be called from threads of the library, never from two at once, and not after
  * the function has returned that was given it. The work waits for it, so it may be slow. It may
- * call the library, but not `puzzlefs_gc` on a layout that the work writes to, which would wait for
- * the work. It must return: no `longjmp`, no C++ exception may leave it.
+ * call the library, but nothing that would wait for the work: not `puzzlefs_gc` on a layout that the
+ * work writes to, and nothing that writes to a layout of which `puzzlefs_gc` tells it. It must return: no `longjmp`, no C++ exception may leave it.
  */
 typedef int (*puzzlefs_progress_fn)(const struct puzzlefs_progress *progress, void *data);
 

@@ -92,7 +92,8 @@ pub fn added(old: &Image, new: &Image) -> Result<Added> {
         if !known.contains(&blob.digest) && seen.insert(blob.digest) {
             added.blobs += 1;
             // The reference's descriptors have the size before compression.
-            added.bytes_data += layout.blob_size(&blob.digest)?.unwrap_or(blob.size);
+            let size = layout.blob_size(&blob.digest)?.unwrap_or(blob.size);
+            added.bytes_data = added.bytes_data.saturating_add(size);
         }
     }
     if new.manifest().rootfs.digest != old.manifest().rootfs.digest {
