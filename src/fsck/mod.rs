@@ -2,25 +2,26 @@
 
 mod holders;
 mod labels;
+mod packs;
 mod repair;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, OneLine, Result};
+use crate::error::{ErrorKind, OneLine, Result};
 use crate::fault;
 use crate::format::{self, Rootfs};
 use crate::layout::{
     BlobId, Claim, Descriptor, Document, DocumentId, Documents, ImageConfig, Layout, Manifest,
     Marks, Name, Reference, media_type, too_deep,
 };
-use crate::pack::{FRAME_SIZE, PackReader};
 use crate::progress::{Monitor, Progress, Stage};
 use holders::Holders;
 use labels::Labels;
+use packs::{Fault, Packs, Part};
 use repair::Repair;
 
 /// How bad a finding is.
@@ -547,15 +548,26 @@ impl<'a> Check<'a> {
             }
         }
         self.check_configs(needed.configs)?;
-        for ((digest, compressed), length) in needed.data {
-            alive()?;
-            let Some(blob) = self.documents.blob(&digest).filter(|&b| self.blobs[b].is_sound())
-            else {
-                continue;
+        self.report_packs(needed.packs)
+    }
+
+    /// Tells what is wrong with packs. That hurts whose metadata says that they are such packs:
+    /// another's may say of the same blob what is not true.
+    fn report_packs(&mut self, packs: Packs) -> Result<()> {
+        let mut known: HashMap<Vec<BlobId>, Tags> = HashMap::new();
+        for Fault { severity, message, claimed_by } in packs.into_faults() {
+            let tags = match known.get(&claimed_by) {
+                Some(tags) => tags.clone(),
+                None => {
+                    let holders = claimed_by.iter().flat_map(|blob| self.holders.get(*blob));
+                    let holders: BTreeSet<DocumentId> = holders.copied().collect();
+                    let holders: Vec<_> = holders.into_iter().collect();
+                    let tags = self.labels.above(&self.documents, &holders)?;
+                    known.insert(claimed_by, tags.clone());
+                    tags
+                }
             };
-            let found = check_pack(self.layout, &digest, compressed, length);
-            let told = |(severity, error)| (severity, format!("the data blob {digest}: {error}"));
-            self.blame(blob, found.into_iter().map(told))?;
+            self.find(severity, message, &tags);
         }
         Ok(())
     }
@@ -586,15 +598,44 @@ impl<'a> Check<'a> {
                 return Ok(None);
             }
         };
-        for extent in rootfs.tree.inodes().iter().filter_map(|inode| inode.file()).flatten() {
-            let blob = rootfs.blobs[extent.blob as usize];
-            let length = needed.data.entry((blob.digest, blob.compressed)).or_default();
-            *length = (*length).max(extent.offset + extent.length);
-        }
         let found = rootfs.blobs.iter().filter_map(|blob| self.check_verity(&rootfs, &blob.digest));
         let found: Vec<_> = found.map(|message| (Severity::Warning, message)).collect();
         self.blame(blob, found)?;
-        Ok(Some(Used::by(&rootfs)))
+        let (used, parts) = (Used::by(&rootfs), Part::all(&rootfs));
+        // The packs are read now, which takes memory of its own.
+        drop(rootfs);
+        self.check_parts(blob, parts, &mut needed.packs)?;
+        Ok(Some(used))
+    }
+
+    /// Checks that packs are what the metadata `rootfs` claims, and have all that it refers to.
+    fn check_parts(&mut self, rootfs: BlobId, parts: Vec<Part>, packs: &mut Packs) -> Result<()> {
+        let alive = self.alive();
+        let (mut first, mut count) = (None, 0);
+        for part in parts {
+            alive()?;
+            let Some(blob) =
+                self.documents.blob(&part.digest).filter(|&b| self.blobs[b].is_sound())
+            else {
+                continue;
+            };
+            let length = packs.length(self.layout, blob, &part, rootfs);
+            if let Some(length) = length.filter(|&length| length < part.end) {
+                first.get_or_insert((part, length));
+                count += 1;
+            }
+        }
+        let Some((Part { digest, end, .. }, length)) = first else { return Ok(()) };
+        let more = match count {
+            1 => String::new(),
+            _ => format!("; of {} others they do, too", count - 1),
+        };
+        let rootfs_digest = self.documents.digest(rootfs);
+        let message = format!(
+            "the rootfs {rootfs_digest}: the data blob {digest}: it has {length} bytes of content, \
+             and files refer to {end} of it{more}"
+        );
+        self.blame(rootfs, [(Severity::Error, message)])
     }
 
     fn check_verity(&self, rootfs: &Rootfs, blob: &Digest) -> Option<String> {
@@ -723,78 +764,7 @@ impl Used {
 #[derive(Default)]
 struct Needed {
     configs: BTreeSet<Descriptor>,
-    /// Data blobs, whether they are compressed, and how much of each is needed.
-    data: BTreeMap<(Digest, bool), u64>,
-}
-
-/// Reads all of a data blob: its frames, and whether its chunk index tells the truth.
-fn check_pack(
-    layout: &Layout,
-    digest: &Digest,
-    compressed: bool,
-    needed: u64,
-) -> Vec<(Severity, Error)> {
-    let mut found = Vec::new();
-    let mut check = || -> Result<()> {
-        let (file, size) = layout.open_blob(digest)?;
-        let pack = PackReader::open(file, size, compressed)?;
-        if needed > pack.content_length() {
-            let length = pack.content_length();
-            return Err(Error::corrupt(format!(
-                "it has {length} bytes of content, and files refer to {needed} of it"
-            )));
-        }
-        let chunks = pack.chunks()?.unwrap_or_default();
-        let mut claims = Claims { chunks: chunks.iter(), buffer: Vec::new(), wrong: 0 };
-        if let Some(frames) = pack.frame_count() {
-            for frame in 0..frames {
-                claims.content(&pack.read_frame(frame)?);
-            }
-        } else if !chunks.is_empty() {
-            let length: u64 = chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
-            let mut window = vec![0; FRAME_SIZE];
-            for offset in (0..length).step_by(FRAME_SIZE) {
-                let part = &mut window[..FRAME_SIZE.min((length - offset) as usize)];
-                pack.read_raw(part, offset)?;
-                claims.content(part);
-            }
-        }
-        if claims.wrong > 0 {
-            let error = format!("its index is wrong about {} chunks", claims.wrong);
-            found.push((Severity::Warning, Error::corrupt(error)));
-        }
-        Ok(())
-    };
-    if let Err(error) = check() {
-        found.push((Severity::Error, error));
-    }
-    found
-}
-
-/// The chunks that an index claims, compared with the content as it comes.
-struct Claims<'a> {
-    chunks: std::slice::Iter<'a, crate::chunk::Chunk>,
-    buffer: Vec<u8>,
-    wrong: u64,
-}
-
-impl Claims<'_> {
-    fn content(&mut self, bytes: &[u8]) {
-        if self.chunks.as_slice().is_empty() {
-            return;
-        }
-        self.buffer.extend_from_slice(bytes);
-        let mut start = 0;
-        while let Some(chunk) = self.chunks.as_slice().first()
-            && start + chunk.length as usize <= self.buffer.len()
-        {
-            let end = start + chunk.length as usize;
-            self.wrong += u64::from(Digest::of(&self.buffer[start..end]) != chunk.digest);
-            start = end;
-            self.chunks.next();
-        }
-        self.buffer.drain(..start);
-    }
+    packs: Packs,
 }
 
 /// Reads `LAYOUT`, `LAYOUT:TAG` or `LAYOUT@sha256:HEX`: a folder that exists is a layout.

@@ -8,8 +8,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::check::{Random, each, named, nothing_written, puzzlefs, same, scratch, tags};
-use crate::forge::{INDEX_TYPE, Image, MANIFEST_TYPE, ROOTFS_TYPE, Stored, add_to_index, store};
-use crate::images::{R, sample};
+use crate::forge::{
+    self, Blob, INDEX_TYPE, Image, MANIFEST_TYPE, ROOTFS_TYPE, Stored, add_to_index, file, store,
+};
+use crate::images::{F, R, ROOT, content_of_f, sample};
 use crate::verbs::{ALL, ALL_DATA, DATA, Verb, refused_by};
 
 /// What may happen to a file of the layout.
@@ -405,6 +407,70 @@ fn a_broken_image_leaves_the_others_alone() {
     fsck.found(1, "(hurts: broken)").unwrap();
     fsck.found(1, "(hurts: hollow)").unwrap();
     assert!(!fsck.stdout().contains("v1") && !fsck.stdout().contains("v2"), "{fsck}");
+}
+
+/// What metadata claims of packs that it shares with other images hurts none of these.
+#[test]
+fn a_lying_image_leaves_the_others_alone() {
+    type Row = (&'static str, fn(&mut Image), &'static str);
+    let rows: &[Row] = &[
+        (
+            "more than a pack holds",
+            |i| i.inode(F).extents()[0].len *= 4,
+            "327680 bytes of content, and files refer to 1310720 of it (hurts: lying)",
+        ),
+        (
+            "more than two packs hold",
+            |i| [F, R].into_iter().for_each(|ino| i.inode(ino).extents()[0].len *= 4),
+            "; of 1 others they do, too (hurts: lying)",
+        ),
+        (
+            "a raw pack that is said to be compressed",
+            |i| i.inode(R).extents()[0].compressed = true,
+            "no seek table at its end (hurts: lying)",
+        ),
+        (
+            "a compressed pack that is said to be raw",
+            |i| i.inode(F).extents()[0].compressed = false,
+            " bytes of content, and files refer to 327680 of it (hurts: lying)",
+        ),
+    ];
+    each(rows, |(name, lie, message)| {
+        let scratch = scratch();
+        let dir = scratch.path();
+        let out = dir.join("out");
+        let mut lying = sample();
+        lie(&mut lying);
+        lying.write(&out, "lying");
+        sample().write(&out, "v1");
+        let mut other = sample();
+        other.inode(R).permissions = 0o600;
+        other.write(&out, "v2");
+        let fsck = puzzlefs(dir, &["fsck", "out"]);
+        fsck.found(1, message).map_err(named(name))?;
+        match fsck.stdout().matches("(hurts: ").count() {
+            1 => Ok(()),
+            _ => Err(format!("{fsck}: should find that alone")).map_err(named(name)),
+        }
+    });
+}
+
+/// What is wrong with a pack hurts all that refer to it, whatever one of them claims.
+#[test]
+fn a_lying_image_hides_nothing() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let out = dir.join("out");
+    let pack = Blob::lying_zstd(&content_of_f(), |entries| entries[1].decompressed += 1);
+    let image = |len| {
+        let extent = pack.extent(0, len);
+        Image::new(vec![forge::dir(ROOT, &[("f", F)]), file(F, &[extent])], vec![pack.clone()])
+    };
+    image(1 << 40).write(&out, "lying");
+    image(content_of_f().len() as u64).write(&out, "v1");
+    let fsck = puzzlefs(dir, &["fsck", "out"]);
+    fsck.found(1, "of it (hurts: lying)").unwrap();
+    fsck.found(1, "that zstd compressed (hurts: lying, v1)").unwrap();
 }
 
 /// A blob that is shorter than it has to be is no blob that need not be written.
