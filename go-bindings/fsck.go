@@ -3,7 +3,6 @@ package puzzlefs
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
@@ -48,7 +47,8 @@ type Finding struct {
 	Severity Severity
 	// Message says what is wrong, in one line.
 	Message string
-	// Tags are those of the images that it hurts; an image without a tag is named by its digest.
+	// Tags are those of the images that it hurts; an image without a tag, or with one of more than
+	// 128 bytes, is named by its digest.
 	// Findings that hurt the same images share one slice: what it holds is not to be changed.
 	Tags []string
 }
@@ -133,7 +133,7 @@ func newFsckReport(from *capi.FsckReport) (*FsckReport, error) {
 	if summary.Findings != 0 {
 		report.Findings = make([]Finding, 0, summary.Findings)
 	}
-	lists := map[capi.TagList][]string{}
+	lists, copies := map[capi.TagList][]string{}, capi.TagCopies{}
 	for index := range summary.Findings {
 		found, err := capi.FsckReportFinding(from, index)
 		if err != nil {
@@ -141,7 +141,7 @@ func newFsckReport(from *capi.FsckReport) (*FsckReport, error) {
 		}
 		tags, known := lists[found.Tags]
 		if !known {
-			tags = slices.Clip(found.Tags.Strings())
+			tags = copies.List(found.Tags)
 			lists[found.Tags] = tags
 		}
 		finding := Finding{Severity: Severity(found.Severity), Message: found.Message, Tags: tags}

@@ -1308,9 +1308,9 @@ typedef struct puzzlefs_finding {
    */
   const char *message;
   /**
-   * The tags of the images that it hurts, with NULL behind the last; an image without a tag is
-   * named by its digest. All of it belongs to the report and goes with it. Findings that hurt
-   * the same images may have the same list, which may be long.
+   * The tags of the images that it hurts, with NULL behind the last; an image without a tag, or
+   * with one of more than 128 bytes, is named by its digest. All of it belongs to the report and
+   * goes with it. Findings that hurt the same images may have the same list, which may be long.
    */
   const char *const *tags;
   /**

@@ -127,9 +127,9 @@ pub struct puzzlefs_finding {
     pub size: usize,
     /// What is wrong, in one line of UTF-8: a string that belongs to the report and goes with it.
     pub message: *const c_char,
-    /// The tags of the images that it hurts, with NULL behind the last; an image without a tag is
-    /// named by its digest. All of it belongs to the report and goes with it. Findings that hurt
-    /// the same images may have the same list, which may be long.
+    /// The tags of the images that it hurts, with NULL behind the last; an image without a tag, or
+    /// with one of more than 128 bytes, is named by its digest. All of it belongs to the report and
+    /// goes with it. Findings that hurt the same images may have the same list, which may be long.
     pub tags: *const *const c_char,
     /// How many tags these are.
     pub tag_count: usize,

@@ -16,7 +16,7 @@ use crate::fault;
 use crate::format::{self, Rootfs};
 use crate::layout::{
     BlobId, Claim, Descriptor, Document, DocumentId, Documents, ImageConfig, Layout, Manifest,
-    Marks, Name, Reference, media_type, too_deep,
+    Marks, Name, Reference, TAG_MAX, media_type, too_deep,
 };
 use crate::progress::{Monitor, Progress, Stage};
 use holders::Holders;
@@ -52,7 +52,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What is wrong, in one line.
     pub message: String,
-    /// The tags of the images that it hurts; an image without a tag is named by its digest.
+    /// The tags of the images that it hurts; an image without a tag, or with one of more than 128
+    /// bytes, is named by its digest.
     pub tags: Tags,
 }
 
@@ -168,40 +169,70 @@ pub fn fsck(
     Ok(check.into_report(unreferenced))
 }
 
-/// An entry of the index: what it is called, whether that is a tag, and what it refers to.
-type Listed = (String, bool, Result<Descriptor>);
+/// An entry of the index: its tag, and what it refers to.
+struct Listed {
+    /// Not one that is too long.
+    tag: Option<String>,
+    descriptor: Result<Descriptor>,
+    /// What is wrong with its tag.
+    warning: Option<String>,
+}
+
+impl Listed {
+    fn new(tag: Option<&str>, descriptor: Result<Descriptor>) -> Self {
+        let is_long = |tag: &&str| tag.len() > TAG_MAX;
+        Listed {
+            tag: tag.filter(|tag| !is_long(tag)).map(str::to_owned),
+            descriptor,
+            warning: tag.filter(is_long).map(too_long),
+        }
+    }
+
+    /// What it is called in findings.
+    fn label(&self) -> Arc<str> {
+        match (&self.tag, &self.descriptor) {
+            (Some(tag), _) => tag.as_str().into(),
+            (None, Ok(known)) => known.digest.to_string().into(),
+            (None, Err(_)) if self.warning.is_some() => {
+                "an image with a tag that is too long".into()
+            }
+            (None, Err(_)) => "an image without a tag".into(),
+        }
+    }
+}
+
+/// Says that a tag is too long. Each finding would repeat it.
+fn too_long(tag: &str) -> String {
+    let start: String = tag.chars().take(TAG_MAX / 4).collect();
+    format!("index.json has a tag of {} bytes, more than {TAG_MAX}: '{start}…'", tag.len())
+}
 
 /// The entry that is called `name`, or all of them.
 fn listed(layout: &Layout, name: Option<&Name>) -> Result<Vec<Listed>> {
     if let Some(name) = name {
-        let (label, descriptor) = named(layout, name)?;
-        return Ok(vec![(label, false, Ok(descriptor))]);
+        return Ok(vec![named(layout, name)?]);
     }
     let index = layout.index()?;
-    let entries = index.entries().map(|(tag, descriptor)| match (tag, &descriptor) {
-        (Some(tag), _) => (tag.to_owned(), true, descriptor),
-        (None, Ok(known)) => (known.digest.to_string(), false, descriptor),
-        (None, Err(_)) => ("an image without a tag".to_owned(), false, descriptor),
-    });
-    Ok(entries.collect())
+    Ok(index.entries().map(|(tag, descriptor)| Listed::new(tag, descriptor)).collect())
 }
 
-fn named(layout: &Layout, name: &Name) -> Result<(String, Descriptor)> {
+fn named(layout: &Layout, name: &Name) -> Result<Listed> {
     let index = layout.index()?;
-    let label = match name {
-        Name::Tag(tag) => tag.clone(),
-        Name::Digest(digest) => digest.to_string(),
+    let tag = match name {
+        Name::Tag(tag) => Some(&**tag),
+        Name::Digest(_) => None,
     };
     let listed = index.entries().find_map(|(tag, descriptor)| match (name, descriptor) {
         (Name::Tag(wanted), descriptor) if tag == Some(wanted) => Some(descriptor),
         (Name::Digest(wanted), Ok(found)) if found.digest == *wanted => Some(Ok(found)),
         _ => None,
     });
-    match listed {
-        Some(descriptor) => Ok((label, descriptor?)),
+    let descriptor = match listed {
+        Some(descriptor) => descriptor?,
         // The one place that knows how to say that there is none, and to find one by its digest.
-        None => Ok((label, Manifest::find(layout, name, None)?.descriptor)),
-    }
+        None => Manifest::find(layout, name, None)?.descriptor,
+    };
+    Ok(Listed::new(tag, Ok(descriptor)))
 }
 
 /// A blob that some image refers to.
@@ -281,14 +312,17 @@ impl<'a> Check<'a> {
         let (mut findings, mut entries, mut named) = (Vec::new(), Vec::new(), Vec::new());
         let mut images = 0;
         let mut seen = HashSet::new();
-        for (label, is_tag, descriptor) in listed(layout, name)? {
+        for listed in listed(layout, name)? {
             images += 1;
-            let label: Arc<str> = label.into();
-            if is_tag && !seen.insert(label.clone()) {
-                let message = format!("index.json has the tag '{label}' twice");
-                findings.push(Finding::new(Severity::Warning, message, [label.clone()].into()));
-            }
-            match descriptor {
+            let label = listed.label();
+            let again = listed.tag.filter(|_| !seen.insert(label.clone()));
+            let again = again.map(|tag| format!("index.json has the tag '{tag}' twice"));
+            findings.extend(
+                again.into_iter().chain(listed.warning).map(|message| {
+                    Finding::new(Severity::Warning, message, [label.clone()].into())
+                }),
+            );
+            match listed.descriptor {
                 Ok(descriptor) => {
                     let link = documents.add(&descriptor);
                     entries.push(link.claim);

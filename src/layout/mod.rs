@@ -26,6 +26,7 @@ pub(crate) use manifest::{BaseManifest, SourceManifest, too_deep};
 pub use manifest::{
     Manifest, PACK_SIZE, Platform, encode as encode_manifest, host_architecture, media_type,
 };
+pub(crate) use reference::TAG_MAX;
 pub use reference::{Name, Reference, check_tag};
 pub(crate) use references::{BlobId, Claim, Document, DocumentId, Documents, Marks, Sums};
 pub use staging::{StagedBlob, Staging};

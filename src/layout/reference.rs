@@ -34,7 +34,7 @@ pub struct Reference {
 }
 
 /// The longest tag, in bytes; OCI's distribution-spec allows 128.
-const TAG_MAX: usize = 128;
+pub(crate) const TAG_MAX: usize = 128;
 
 impl Reference {
     /// Reads `LAYOUT:TAG` or `LAYOUT@sha256:HEX`. The layout's path may hold any bytes, `:` and

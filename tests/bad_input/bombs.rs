@@ -217,6 +217,21 @@ fn documents_that_are_named_again_and_again() {
             "lacks the blob",
         ),
         (
+            "twenty thousand manifests that are not there, of an index with a tag of a million bytes",
+            |out| {
+                sample().write(out, "v1");
+                let missing = |n: u32| descriptor(MANIFEST_TYPE, &n.to_le_bytes());
+                let missing: Vec<_> = (0..20_000).map(missing).collect();
+                let index = json!({ "schemaVersion": 2, "manifests": missing });
+                let mut index = store(out, INDEX_TYPE, index.to_string().as_bytes());
+                let tag = "x".repeat(1_000_000);
+                index["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
+                add_to_index(out, index);
+            },
+            &[],
+            "",
+        ),
+        (
             "three thousand manifests of one config of 4 MiB",
             |out| {
                 with_config(out, &format!("\"x\":\"{}\"", "x".repeat(4 * MIB - 100)));

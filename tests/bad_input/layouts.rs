@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::check::{Random, each, named, nothing_written, puzzlefs, same, scratch, tags};
 use crate::forge::{
-    self, Blob, INDEX_TYPE, Image, MANIFEST_TYPE, ROOTFS_TYPE, Stored, add_to_index, file, store,
+    self, Blob, INDEX_TYPE, Image, MANIFEST_TYPE, ROOTFS_TYPE, Stored, add_to_index, descriptor,
+    file, store,
 };
 use crate::images::{F, R, ROOT, content_of_f, sample};
 use crate::verbs::{ALL, ALL_DATA, DATA, Verb, refused_by};
@@ -471,6 +472,44 @@ fn a_lying_image_hides_nothing() {
     let fsck = puzzlefs(dir, &["fsck", "out"]);
     fsck.found(1, "of it (hurts: lying)").unwrap();
     fsck.found(1, "that zstd compressed (hurts: lying, v1)").unwrap();
+}
+
+/// An image that much is wrong with is named as often, by its tag if that is one that OCI allows.
+#[test]
+fn a_long_tag_is_told_once() {
+    const MISSING: usize = 1000;
+    let rows = [
+        (
+            "a tag of a million bytes",
+            1_000_000,
+            "index.json has a tag of 1000000 bytes, more than 128: 'xxx",
+        ),
+        ("a tag by a byte too long", 129, "index.json has a tag of 129 bytes"),
+        ("the longest tag", 128, ""),
+    ];
+    each(rows, |&(name, length, message)| {
+        let scratch = scratch();
+        let dir = scratch.path();
+        let out = dir.join("out");
+        let missing = |number: usize| descriptor(MANIFEST_TYPE, number.to_string().as_bytes());
+        let missing: Vec<_> = (0..MISSING).map(missing).collect();
+        let index = json!({ "schemaVersion": 2, "manifests": missing });
+        let mut index = store(&out, INDEX_TYPE, index.to_string().as_bytes());
+        let tag = "x".repeat(length);
+        index["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
+        let digest = index["digest"].as_str().expect("a digest").to_owned();
+        add_to_index(&out, index);
+        let label = if message.is_empty() { tag } else { digest };
+        let text = puzzlefs(dir, &["fsck", "out"]);
+        text.found(1, &format!("(hurts: {label})")).map_err(named(name))?;
+        let json = puzzlefs(dir, &["fsck", "--json", "out"]);
+        for (run, longest) in [(&text, 400), (&json, 600)] {
+            if !run.stdout().contains(message) || run.bytes().len() > MISSING * longest {
+                return Err(format!("{run}: {} bytes", run.bytes().len())).map_err(named(name));
+            }
+        }
+        Ok(())
+    });
 }
 
 /// A blob that is shorter than it has to be is no blob that need not be written.

@@ -43,17 +43,29 @@ type Finding struct {
 	Tags     TagList
 }
 
-// TagList is the list of tags of a puzzlefs_finding. Lists that are equal are one and the same.
+// TagList is the list of tags of a puzzlefs_finding. Lists that are equal are one and the same, and
+// so are tags.
 type TagList struct {
 	first **C.char
 	count C.size_t
 }
 
-// Strings copies the tags. They go with the report.
-func (t TagList) Strings() []string {
+// TagCopies are copies of a report's tags, each made once.
+type TagCopies map[*C.char]string
+
+// List copies the tags of a list. They go with the report.
+func (t TagCopies) List(list TagList) []string {
 	var tags []string
-	for _, tag := range unsafe.Slice(t.first, t.count) {
-		tags = append(tags, C.GoString(tag))
+	if list.count > 0 {
+		tags = make([]string, 0, list.count)
+	}
+	for _, tag := range unsafe.Slice(list.first, list.count) {
+		text, known := t[tag]
+		if !known {
+			text = C.GoString(tag)
+			t[tag] = text
+		}
+		tags = append(tags, text)
 	}
 	return tags
 }
