@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/project-machine/libpuzzlefs/go-bindings/internal/capi"
 )
@@ -53,7 +54,8 @@ type Finding struct {
 	Tags []string
 }
 
-// String is one line, which names at most 100 tags and says how many more there are.
+// String is one line, which names at most 100 tags and says how many more there are. What a terminal
+// would take for a command is escaped, and a list of more than 8 KiB is cut.
 func (f Finding) String() string {
 	const shown = 100
 	text := fmt.Sprintf("%s: %s", f.Severity, f.Message)
@@ -67,7 +69,33 @@ func (f Finding) String() string {
 	if len(f.Tags) > shown {
 		more = fmt.Sprintf(" and %d more", len(f.Tags)-shown)
 	}
-	return fmt.Sprintf("%s (%s: %s%s)", text, hurts, strings.Join(f.Tags[:min(shown, len(f.Tags))], ", "), more)
+	tags := oneLine(strings.Join(f.Tags[:min(shown, len(f.Tags))], ", "))
+	return fmt.Sprintf("%s (%s: %s%s)", text, hurts, tags, more)
+}
+
+// oneLine is the text as the library's own messages have it: one line, of a sensible length.
+func oneLine(text string) string {
+	const longest = 8 * 1024
+	var line strings.Builder
+	for at, char := range text {
+		if at >= longest {
+			line.WriteString("…")
+			break
+		}
+		switch {
+		case char == '\t':
+			line.WriteString(`\t`)
+		case char == '\n':
+			line.WriteString(`\n`)
+		case char == '\r':
+			line.WriteString(`\r`)
+		case unicode.IsControl(char):
+			fmt.Fprintf(&line, `\u{%x}`, char)
+		default:
+			line.WriteRune(char)
+		}
+	}
+	return line.String()
 }
 
 // Severity is how bad a finding is.

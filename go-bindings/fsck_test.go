@@ -87,6 +87,38 @@ func TestFindingNamesSomeTags(t *testing.T) {
 	}
 }
 
+// A tag that other tools have written may hold anything: what is printed of it is what the command
+// prints.
+func TestFindingIsOneLine(t *testing.T) {
+	rootfs := t.TempDir()
+	content := noise(1 << 16)
+	check(t, os.WriteFile(filepath.Join(rootfs, "noise"), content, 0o644))
+	_, layout := build(t, rootfs, nil)
+	damage(t, layout, content[:16])
+	index := filepath.Join(layout, "index.json")
+	document := must(os.ReadFile(index))
+	for _, tag := range []string{
+		"a\nerror: b\r\tc\x1b[2J\u0085\u2028\"\\é",
+		"...",
+		strings.Repeat("\x1b", 128),
+	} {
+		changed := strings.Replace(string(document), `"v1"`, string(must(json.Marshal(tag))), 1)
+		check(t, os.WriteFile(index, []byte(changed), 0o644))
+		finding := must(puzzlefs.Fsck(context.Background(), layout, nil)).Findings[0]
+		if !reflect.DeepEqual(finding.Tags, []string{tag}) {
+			t.Fatalf("%q: it hurts %q", tag, finding.Tags)
+		}
+		output, err := exec.Command("puzzlefs", "fsck", "--quiet", layout).Output()
+		if want, _, _ := strings.Cut(string(output), "\n"); finding.String() != want {
+			t.Errorf("%q: it says\n%s, the command\n%s (%v)", tag, finding, want, err)
+		}
+	}
+	long := puzzlefs.Finding{Tags: []string{strings.Repeat("é", 5000), "never told"}}
+	if text := long.String(); !strings.HasSuffix(text, ": "+strings.Repeat("é", 4096)+"…)") {
+		t.Errorf("it says %q", text)
+	}
+}
+
 // printedReport is what `puzzlefs fsck` says of target.
 func printedReport(t *testing.T, target string) *puzzlefs.FsckReport {
 	t.Helper()

@@ -264,7 +264,11 @@ OPTIONS
         jq -r '(.changes[] | [.change, .how[]?, .path] | join(" ")), (.added | del(.bytes) | to_entries[] | "\(.key) \(.value)")')"
     same "$(tool diff images:v1 images:v2 | grep text)" 'removed /dir/text'
     same "$(tool diff images:v1 images:v1)" "$(printf '%s 0\n' blobs data metadata)"
-    for target in images images:v1 damaged; do
+    cp -aL damaged harmful
+    # Tags as other tools may write them, and more than a line shows.
+    jq -c '.manifests[0] as $it | .manifests = [range(0; 102) as $n | $it | .annotations["org.opencontainers.image.ref.name"]
+        = "\($n)\n\t\r\u001b[2J\u007f\u009b\u2028" + "é" * 50]' damaged/index.json >harmful/index.json
+    for target in images images:v1 damaged harmful; do
         same "$(tool fsck $target)" "$(puzzlefs fsck --quiet $target; puzzlefs fsck --quiet --json $target | jq -r "$COUNTED")"
     done
     tool check images:v1 "$(digest images:v1)"

@@ -299,6 +299,35 @@ static void gc(void)
     puzzlefs_string_free(json);
 }
 
+/* Prints a part of a list of tags as the library's messages have text, escaped, and of the list no more than 8 KiB;
+ * returns how long the list is by now, SIZE_MAX once it is cut. */
+static size_t show_part(const char *text, size_t at)
+{
+    static const size_t longest = 8 * 1024;
+    unsigned char byte, next;
+
+    for (; *text != '\0' && at != SIZE_MAX; text++, at++) {
+        byte = (unsigned char)text[0];
+        next = (unsigned char)text[1];
+        if (at >= longest && (byte & 0xc0) != 0x80) {
+            fputs("\xe2\x80\xa6", stdout);
+            return SIZE_MAX;
+        }
+        if (byte == '\t' || byte == '\n' || byte == '\r') {
+            printf("\\%c", byte == '\t' ? 't' : byte == '\n' ? 'n' : 'r');
+        } else if (byte < 0x20 || byte == 0x7f) {
+            printf("\\u{%x}", (unsigned)byte);
+        } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {
+            printf("\\u{%x}", (unsigned)next);
+            text++;
+            at++;
+        } else {
+            putchar(byte);
+        }
+    }
+    return at;
+}
+
 static void fsck(void)
 {
     static const char *const severities[] = { "?", "error", "warning", "repaired" };
@@ -308,7 +337,7 @@ static void fsck(void)
     puzzlefs_finding finding = { .size = sizeof(finding) };
     const char *hurts;
     uint64_t i;
-    size_t tag;
+    size_t tag, shown;
 
     check(puzzlefs_fsck(*operands(1), &options, &report, &error));
     check(puzzlefs_fsck_report_summary(report, &summary, &error));
@@ -316,8 +345,9 @@ static void fsck(void)
         check(puzzlefs_fsck_report_finding(report, i, &finding, &error));
         printf("%s: %s", severities[finding.severity], finding.message);
         hurts = finding.severity == PUZZLEFS_SEVERITY_REPAIRED ? " (hurt: " : " (hurts: ";
-        for (tag = 0; tag < finding.tag_count && tag < 100; tag++)
-            printf("%s%s", tag == 0 ? hurts : ", ", finding.tags[tag]);
+        fputs(finding.tag_count == 0 ? "" : hurts, stdout);
+        for (tag = 0, shown = 0; tag < finding.tag_count && tag < 100; tag++)
+            shown = show_part(finding.tags[tag], show_part(tag == 0 ? "" : ", ", shown));
         if (finding.tag_count > tag)
             printf(" and %zu more", finding.tag_count - tag);
         puts(finding.tag_count == 0 ? "" : ")");
