@@ -499,8 +499,9 @@ impl<'a> Check<'a> {
             let document = self.documents.get(id);
             let mut found = self.listed_again(document, &mut seen);
             // That a blob is broken has been told.
-            let error = document.error.as_ref().filter(|_| self.blobs[document.blob].is_sound());
-            found.extend(error.map(|error| (Severity::Error, error.to_string())));
+            if self.blobs[document.blob].is_sound() {
+                found.extend(self.documents.why(id).map(|why| (Severity::Error, why)));
+            }
             if !found.is_empty() {
                 let tags = self.labels.above(&self.documents, &[id])?;
                 for (severity, message) in found {
@@ -537,7 +538,7 @@ impl<'a> Check<'a> {
 
     /// Whoever names an image expects one of ours.
     fn report_named(&mut self) -> Result<()> {
-        let is_wrong = |document: &Document| document.error.is_some() || document.is_too_deep();
+        let is_wrong = |document: &Document| document.failed() || document.is_too_deep();
         if let Some(name) = self.name
             && !self.is_ours
             && !self.documents.all().iter().any(is_wrong)

@@ -306,13 +306,15 @@ impl Layout {
     pub fn open_blob(&self, digest: &Digest) -> Result<(File, u64)> {
         let path = self.blob_path(digest);
         if self.blob_size(digest)?.is_none() {
-            return Err(Error::corrupt(format!(
-                "the layout '{}' lacks the blob {digest}",
-                self.path.display()
-            ))
-            .with_path(path));
+            return Err(self.lacks(digest));
         }
         open_file(&path)
+    }
+
+    fn lacks(&self, digest: &Digest) -> Error {
+        let shown = self.path.display();
+        Error::corrupt(format!("the layout '{shown}' lacks the blob {digest}"))
+            .with_path(self.blob_path(digest))
     }
 
     /// Reads all of a blob from its file and checks its digest; tells its fs-verity digest. `report`
@@ -349,7 +351,7 @@ impl Layout {
             Error::corrupt(format!("the {what} {digest} {how}")).with_path(self.blob_path(digest))
         };
         if actual != *size {
-            return Err(wrong(format!("has {actual} bytes instead of {size}")));
+            return Err(self.wrong_size(descriptor, what, actual));
         }
         let mut bytes = Vec::new();
         bytes
@@ -365,6 +367,12 @@ impl Layout {
         Ok(bytes)
     }
 
+    fn wrong_size(&self, descriptor: &Descriptor, what: &str, actual: u64) -> Error {
+        let Descriptor { digest, size, .. } = descriptor;
+        Error::corrupt(format!("the {what} {digest} has {actual} bytes instead of {size}"))
+            .with_path(self.blob_path(digest))
+    }
+
     /// Reads a manifest or an index, of a size that makes sense.
     pub fn read_document(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>> {
         self.read_limited(descriptor, what, DOCUMENT_MAX)
@@ -377,10 +385,7 @@ impl Layout {
 
     fn read_limited(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Vec<u8>> {
         if descriptor.size > limit {
-            return Err(Error::corrupt(format!(
-                "the {what} {} has {} bytes, more than {limit}",
-                descriptor.digest, descriptor.size
-            )));
+            return Err(too_large(descriptor, what, limit));
         }
         self.read_blob(descriptor, what)
     }
@@ -426,6 +431,11 @@ impl Layout {
         file.persist(&path).map_err(|error| failed(error.error))?;
         sync_folder(&self.path)
     }
+}
+
+fn too_large(descriptor: &Descriptor, what: &str, limit: u64) -> Error {
+    let Descriptor { digest, size, .. } = descriptor;
+    Error::corrupt(format!("the {what} {digest} has {size} bytes, more than {limit}"))
 }
 
 fn empty_index() -> Value {

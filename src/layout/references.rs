@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::manifest::{INDEX_DEPTH, media_type, parse, too_deep};
-use super::{DOCUMENT_MAX, Descriptor, Layout, Listed};
+use super::{DOCUMENT_MAX, Descriptor, Layout, Listed, too_large};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -60,17 +60,34 @@ pub(crate) struct Document {
     /// The configuration.
     pub config: Option<Claim>,
     /// The layers of an image.
-    pub layers: Vec<Claim>,
+    pub layers: Box<[Claim]>,
     /// The documents that it refers to.
-    pub links: Vec<Link>,
+    pub links: Box<[Link]>,
     /// What it mentions of the blobs that there are, if it is of a kind unknown here.
-    pub mentioned: Vec<BlobId>,
+    pub mentioned: Box<[BlobId]>,
     /// Why it, or a part of it, could not be read.
-    pub error: Option<Error>,
+    failure: Option<Failure>,
     /// The documents that refer to it, and how many levels they are above it.
     parents: Vec<(DocumentId, usize)>,
     /// How many levels of documents there are from it on, as far as that matters.
     levels: usize,
+}
+
+/// Why a document, or a part of it, could not be read.
+enum Failure {
+    Flaw(Flaw),
+    Other(Box<Error>),
+}
+
+/// What is most often wrong with a document. There may be as many of these as there are
+/// descriptors: the words are made when they are told.
+#[derive(Clone, Copy)]
+enum Flaw {
+    Missing,
+    /// It has so many bytes.
+    Size(u64),
+    /// No document has as many bytes as are claimed.
+    TooLarge,
 }
 
 impl Document {
@@ -80,13 +97,18 @@ impl Document {
             size,
             kind,
             config: None,
-            layers: Vec::new(),
-            links: Vec::new(),
-            mentioned: Vec::new(),
-            error: None,
+            layers: Box::default(),
+            links: Box::default(),
+            mentioned: Box::default(),
+            failure: None,
             parents: Vec::new(),
             levels: 1,
         }
+    }
+
+    /// Whether it, or a part of it, could not be read.
+    pub fn failed(&self) -> bool {
+        self.failure.is_some()
     }
 
     /// Whether documents are nested in it deeper than they may be.
@@ -173,10 +195,12 @@ impl<'a> Documents<'a> {
 
     fn read_one(&mut self, id: DocumentId) {
         let Document { blob, size, kind, .. } = self.all[id];
-        let descriptor =
-            Descriptor { media_type: Cow::Borrowed(""), digest: *self.digest(blob), size };
-        let content = load(self.layout, &descriptor, kind);
-        let content = content.unwrap_or_else(|error| error.into());
+        let descriptor = self.descriptor(&self.all[id]);
+        let flaw = self.flaw(&descriptor, kind);
+        let content = match flaw {
+            Some(_) => Content::default(),
+            None => load(self.layout, &descriptor, kind).unwrap_or_else(Content::from),
+        };
         let mut links: Vec<_> = content.links.iter().map(|link| self.add(link)).collect();
         let mut error = content.error;
         for optional in content.optional {
@@ -187,7 +211,12 @@ impl<'a> Documents<'a> {
             }
         }
         for link in &links {
-            self.all[link.document].parents.push((id, link.levels));
+            let parents = &mut self.all[link.document].parents;
+            // Most have one.
+            if parents.is_empty() {
+                parents.reserve_exact(1);
+            }
+            parents.push((id, link.levels));
         }
         let below = links.iter().map(|link| self.all[link.document].levels + link.levels).max();
         let config = content.config.map(|config| self.claim(&config));
@@ -196,17 +225,55 @@ impl<'a> Documents<'a> {
         let is_there = |digest: &&Digest| !matches!(self.layout.blob_size(digest), Ok(None));
         let mentioned = content.mentioned.iter().filter(is_there);
         let mentioned = mentioned.map(|digest| self.blobs.number(digest)).collect();
+        let other = error.map(|error| Failure::Other(error.into()));
+        let failure = flaw.map(Failure::Flaw).or(other);
         let document = &mut self.all[id];
         *document = Document {
             config,
             layers,
-            links,
+            links: links.into(),
             mentioned,
-            error,
+            failure,
             parents: std::mem::take(&mut document.parents),
             ..Document::new((blob, size, kind))
         };
         self.raise(id, below.unwrap_or(1));
+    }
+
+    /// What it is known by.
+    fn descriptor(&self, document: &Document) -> Descriptor {
+        let digest = *self.digest(document.blob);
+        Descriptor { media_type: Cow::Borrowed(""), digest, size: document.size }
+    }
+
+    /// What is wrong with a document, as far as that is seen from outside.
+    fn flaw(&self, descriptor: &Descriptor, kind: Kind) -> Option<Flaw> {
+        if descriptor.size > DOCUMENT_MAX {
+            return (kind != Kind::Unknown).then_some(Flaw::TooLarge);
+        }
+        match self.layout.blob_size(&descriptor.digest) {
+            Ok(None) => Some(Flaw::Missing),
+            Ok(Some(actual)) if actual != descriptor.size => Some(Flaw::Size(actual)),
+            _ => None,
+        }
+    }
+
+    fn flaw_error(&self, document: DocumentId, flaw: Flaw) -> Error {
+        let document = &self.all[document];
+        let (descriptor, what) = (self.descriptor(document), document.kind.word());
+        match flaw {
+            Flaw::Missing => self.layout.lacks(&descriptor.digest),
+            Flaw::Size(actual) => self.layout.wrong_size(&descriptor, what, actual),
+            Flaw::TooLarge => too_large(&descriptor, what, DOCUMENT_MAX),
+        }
+    }
+
+    /// Says why the document, or a part of it, could not be read.
+    pub fn why(&self, document: DocumentId) -> Option<String> {
+        self.all[document].failure.as_ref().map(|failure| match failure {
+            Failure::Flaw(flaw) => self.flaw_error(document, *flaw).to_string(),
+            Failure::Other(error) => error.to_string(),
+        })
     }
 
     fn add_optional(&mut self, optional: Optional, actual: u64) -> Link {
@@ -262,19 +329,24 @@ impl<'a> Documents<'a> {
 
     /// Fails with what is wrong with the first document that could not be read, or with how deep
     /// they are nested.
-    pub fn check(self) -> Result<()> {
-        let is_too_deep = self.all.iter().any(Document::is_too_deep);
-        match self.all.into_iter().find_map(|document| document.error) {
-            Some(error) => Err(error),
-            None if is_too_deep => Err(too_deep()),
-            None => Ok(()),
+    pub fn check(mut self) -> Result<()> {
+        if let Some(failed) = self.all.iter().position(Document::failed) {
+            return match self.all[failed].failure.take() {
+                Some(Failure::Flaw(flaw)) => Err(self.flaw_error(failed, flaw)),
+                Some(Failure::Other(error)) => Err(*error),
+                None => Ok(()),
+            };
+        }
+        match self.all.iter().any(Document::is_too_deep) {
+            true => Err(too_deep()),
+            false => Ok(()),
         }
     }
 
     /// Of each document whether it and all that it refers to could be read.
     pub fn whole(&self) -> Vec<bool> {
         let mut whole: Vec<_> = self.all.iter().map(|document| !document.is_too_deep()).collect();
-        let failed = (0..self.all.len()).filter(|&id| self.all[id].error.is_some());
+        let failed = (0..self.all.len()).filter(|&id| self.all[id].failed());
         self.climb(failed, &mut Marks::default(), |document| whole[document] = false);
         whole
     }
@@ -461,15 +533,15 @@ impl From<Error> for Content {
 fn load(layout: &Layout, descriptor: &Descriptor, kind: Kind) -> Result<Content> {
     match kind {
         Kind::Index => {
-            let bytes = layout.read_document(descriptor, "index")?;
-            Ok(Content::of_index(parse(&bytes, "index", descriptor)?))
+            let bytes = layout.read_document(descriptor, kind.word())?;
+            Ok(Content::of_index(parse(&bytes, kind.word(), descriptor)?))
         }
         Kind::Manifest => {
-            let bytes = layout.read_document(descriptor, "manifest")?;
-            Ok(Content::of_manifest(parse(&bytes, "manifest", descriptor)?))
+            let bytes = layout.read_document(descriptor, kind.word())?;
+            Ok(Content::of_manifest(parse(&bytes, kind.word(), descriptor)?))
         }
         Kind::Unknown if descriptor.size <= DOCUMENT_MAX => {
-            let bytes = layout.read_document(descriptor, "blob")?;
+            let bytes = layout.read_document(descriptor, kind.word())?;
             Ok(Content::of_unknown(&bytes))
         }
         // No document has so many bytes: it is data.
@@ -631,6 +703,15 @@ impl Kind {
             media_type::INDEX | media_type::DOCKER_LIST => Kind::Index,
             media_type::MANIFEST | media_type::DOCKER_MANIFEST => Kind::Manifest,
             _ => Kind::Unknown,
+        }
+    }
+
+    /// What messages call it.
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Index => "index",
+            Kind::Manifest => "manifest",
+            Kind::Unknown => "blob",
         }
     }
 }
