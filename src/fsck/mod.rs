@@ -291,7 +291,7 @@ struct Check<'a> {
     is_ours: bool,
     documents: Documents<'a>,
     /// What the entries claim of the documents that they name.
-    entries: Vec<Claim>,
+    entries: Vec<(DocumentId, Claim)>,
     labels: Labels,
     /// By their numbers.
     blobs: Vec<Blob>,
@@ -325,7 +325,7 @@ impl<'a> Check<'a> {
             match listed.descriptor {
                 Ok(descriptor) => {
                     let link = documents.add(&descriptor);
-                    entries.push(link.claim);
+                    entries.push((link.document, link.claim));
                     named.push((label, link.document));
                 }
                 Err(error) => {
@@ -393,7 +393,7 @@ impl<'a> Check<'a> {
         self.unchecked.extend(known..self.blobs.len());
         let documents = read.iter().map(|id| self.documents.get(*id));
         let claims = documents.clone().flat_map(|document| document.claims());
-        for claim in self.entries.iter().copied().chain(claims) {
+        for claim in self.entries.iter().map(|(_, claim)| *claim).chain(claims) {
             let blob = &mut self.blobs[claim.blob];
             blob.is_manifest |= self.documents.media_type(&claim) == media_type::MANIFEST;
             if let State::Unchecked { size: size @ None } = &mut blob.state {
@@ -462,23 +462,32 @@ impl<'a> Check<'a> {
                 self.blame(blob, [(Severity::Error, why)])?;
             }
         }
-        let documents = self.documents.all().iter().flat_map(|document| document.claims());
+        self.report_sizes()
+    }
+
+    /// Tells of descriptors with a wrong size. That hurts whose descriptors they are.
+    fn report_sizes(&mut self) -> Result<()> {
+        let documents = (0..)
+            .zip(self.documents.all())
+            .flat_map(|(id, document)| document.claims().map(move |claim| (id, claim)));
         let claims = self.entries.iter().copied().chain(documents);
-        let is_wrong = |claim: &Claim| {
+        let is_wrong = |(_, claim): &(DocumentId, Claim)| {
             self.blobs[claim.blob].size().is_some_and(|actual| actual != claim.size)
         };
-        let mut wrong: BTreeMap<BlobId, BTreeSet<(Severity, u64)>> = BTreeMap::new();
-        for claim in claims.filter(is_wrong) {
-            wrong.entry(claim.blob).or_default().insert((self.size_matters(&claim), claim.size));
+        let mut wrong: BTreeMap<(BlobId, Severity, u64), Vec<DocumentId>> = BTreeMap::new();
+        for (document, claim) in claims.filter(is_wrong) {
+            let claimed = (claim.blob, self.size_matters(&claim), claim.size);
+            wrong.entry(claimed).or_default().push(document);
         }
-        for (blob, claims) in wrong {
-            let digest = *self.documents.digest(blob);
+        for ((blob, severity, claimed), mut documents) in wrong {
+            documents.sort_unstable();
+            documents.dedup();
+            let tags = self.labels.above(&self.documents, &documents)?;
+            let digest = self.documents.digest(blob);
             let size = self.blobs[blob].size().unwrap_or_default();
-            let message = |claimed| {
-                format!("the blob {digest} has {size} bytes, and its descriptor says {claimed}")
-            };
-            let found = claims.into_iter().map(|(severity, claimed)| (severity, message(claimed)));
-            self.blame(blob, found)?;
+            let message =
+                format!("the blob {digest} has {size} bytes, and its descriptor says {claimed}");
+            self.find(severity, message, &tags);
         }
         Ok(())
     }
@@ -736,7 +745,8 @@ impl<'a> Check<'a> {
     fn check_configs(&mut self, configs: BTreeSet<Descriptor>) -> Result<()> {
         for config in configs {
             let Some(blob) = self.documents.blob(&config.digest) else { continue };
-            if self.blobs[blob].is_sound()
+            // That the size is another one has been told.
+            if self.blobs[blob].size() == Some(config.size)
                 && let Err(error) = ImageConfig::read(self.layout, &config)
             {
                 self.blame(blob, [(Severity::Error, error.to_string())])?;

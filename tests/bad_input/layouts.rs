@@ -410,7 +410,7 @@ fn a_broken_image_leaves_the_others_alone() {
     assert!(!fsck.stdout().contains("v1") && !fsck.stdout().contains("v2"), "{fsck}");
 }
 
-/// What metadata claims of packs that it shares with other images hurts none of these.
+/// What an image claims of blobs that it shares with other images hurts none of these.
 #[test]
 fn a_lying_image_leaves_the_others_alone() {
     type Row = (&'static str, fn(&mut Image), &'static str);
@@ -434,6 +434,11 @@ fn a_lying_image_leaves_the_others_alone() {
             "a compressed pack that is said to be raw",
             |i| i.inode(F).extents()[0].compressed = false,
             " bytes of content, and files refer to 327680 of it (hurts: lying)",
+        ),
+        (
+            "a wrong size of the configuration",
+            |i| i.manifest = |m| m["config"]["size"] = json!(1),
+            "and its descriptor says 1 (hurts: lying)",
         ),
     ];
     each(rows, |(name, lie, message)| {
