@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crossbeam_channel::{Receiver, Sender};
+
 use crate::error::Result;
 use crate::image::Image;
 use crate::sys::thread;
 use crate::tree::Ino;
-use crossbeam_channel::{Receiver, Sender};
 
 /// Up to this size, a file is read at once.
 const SMALL: u64 = 128 * 1024;
@@ -79,9 +80,10 @@ struct Large {
 /// Who reads one small file after the other.
 struct Small {
     last: u32,
-    /// The files before this one are decompressed.
+    /// The files before this one are decompressed, and the next ones when the reader is here.
     done: u32,
-    /// How many bytes are next time.
+    again: u32,
+    /// How many bytes are then.
     window: u64,
 }
 
@@ -126,22 +128,25 @@ impl Ahead {
             number > reader.last && number <= reader.last.max(reader.done).saturating_add(GAP)
         };
         let Some(place) = readers.iter().position(goes_on) else {
-            remember(readers, Small { last: number, done: number, window: FIRST }, READERS);
+            let (done, again) = (number, number);
+            remember(readers, Small { last: number, done, again, window: FIRST }, READERS);
             return;
         };
         let mut reader = readers.remove(place);
-        let first = number + 1;
-        let end = self.small_files(first, reader.window);
-        let half = first + (end - first) / 2;
-        // Two halves, for two threads.
-        for (first, end) in [(first, half), (half, end)] {
-            if first < end {
-                ask(Job::Files { first, end });
-            }
-        }
         reader.last = number;
-        reader.done = end;
-        reader.window = (reader.window * 2).min(MOST);
+        if number >= reader.again {
+            let first = reader.done.max(number + 1);
+            let end = self.small_files(first, reader.window);
+            let half = first + (end - first) / 2;
+            // Two halves, for two threads.
+            for (first, end) in [(first, half), (half, end)] {
+                if first < end {
+                    ask(Job::Files { first, end });
+                }
+            }
+            (reader.done, reader.again) = (end, half);
+            reader.window = (reader.window * 2).min(MOST);
+        }
         remember(readers, reader, READERS);
     }
 
