@@ -41,6 +41,17 @@ fn small_layout(dir: &Path) -> Layout {
     VARIANTS[0].build(&tree, dir, "v1", &["--created=0"])
 }
 
+/// The layout is as it was, but for the times of its folders, in which temporary files may have been.
+#[track_caller]
+fn assert_unchanged(layout: &Layout, before: Snapshot) {
+    let changed = ["mtime"];
+    assert_same(
+        "the layout",
+        &before.without(&changed),
+        &Snapshot::of(&layout.dir).without(&changed),
+    );
+}
+
 /// Runs a command of puzzlefs on an image of the layout.
 #[track_caller]
 fn on_image(layout: &Layout, command: &str, tag: &str, options: &[&str]) -> Output {
@@ -583,12 +594,7 @@ fn what_is_no_blob_stays_and_leftovers_go() {
         });
         assert_eq!(told, expected, "{options:?}");
     }
-    let changed = ["mtime"];
-    assert_same(
-        "the layout",
-        &before.without(&changed),
-        &Snapshot::of(&layout.dir).without(&changed),
-    );
+    assert_unchanged(&layout, before);
 }
 
 #[test]
@@ -685,12 +691,7 @@ fn who_waits_for_a_lock_can_be_cancelled() {
             assert_eq!(told, "puzzlefs: cancelled\n", "{command}");
         }
     }
-    let changed = ["mtime"];
-    assert_same(
-        "the layout",
-        &before.without(&changed),
-        &Snapshot::of(&layout.dir).without(&changed),
-    );
+    assert_unchanged(&layout, before);
 }
 
 /// Nothing of a build stays that is cancelled at its very end, when all but its tag is there.
