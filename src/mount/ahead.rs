@@ -44,7 +44,6 @@ enum Job {
 }
 
 /// A part of a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
 struct Part {
     ino: Ino,
     offset: u64,
